@@ -1,0 +1,108 @@
+#include "image/codec.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <string_view>
+
+#include "image/formats.hpp"
+#include "tensor/error.hpp"
+#include "tensor/file.hpp"
+
+namespace lumachrome {
+namespace {
+
+using namespace std::string_view_literals;
+
+constexpr auto kPngSignature = "\x89PNG\r\n\x1a\n"sv;
+constexpr auto kJpegSignature = "\xff\xd8\xff"sv;
+
+bool has_at(std::span<const uint8_t> bytes, size_t offset, std::string_view text) {
+    return bytes.size() >= offset + text.size() &&
+           std::equal(text.begin(), text.end(), bytes.begin() + static_cast<std::ptrdiff_t>(offset),
+                      [](char c, uint8_t b) { return static_cast<uint8_t>(c) == b; });
+}
+
+// What else people hand to a photo program; naming it saves them a search.
+std::string describe_unknown(std::span<const uint8_t> bytes) {
+    struct Known {
+        size_t offset;
+        std::string_view signature;
+        const char* text;
+    };
+    constexpr Known kKnown[] = {
+        {0, "GIF8"sv, "a GIF file"},
+        {8, "WEBP"sv, "a WebP file"},
+        {0, "BM"sv, "a BMP file"},
+        {0, "II*\0"sv, "a TIFF or camera raw file"},
+        {0, "MM\0*"sv, "a TIFF or camera raw file"},
+        {4, "ftyp"sv, "a HEIC, AVIF or video file"},
+        {0, "<!DOCTYPE"sv, "a web page, perhaps a failed download"},
+        {0, "<html"sv, "a web page, perhaps a failed download"},
+    };
+    for (const Known& known : kKnown)
+        if (has_at(bytes, known.offset, known.signature))
+            return std::string("this is ") + known.text;
+    std::string start = "starts with";
+    for (size_t i = 0; i < std::min<size_t>(bytes.size(), 4); ++i) {
+        char hex[4];
+        std::snprintf(hex, sizeof hex, " %02x", bytes[i]);
+        start += hex;
+    }
+    return start;
+}
+
+}  // namespace
+
+void check_pixels(int64_t width, int64_t height, const std::string& name,
+                  const DecodeLimits& limits) {
+    const std::string size = std::to_string(width) + "x" + std::to_string(height) + " pixels";
+    if (width < 1 || height < 1) throw InputError(name + ": the header says " + size);
+    if (width > limits.max_pixels / height)
+        throw InputError(name + ": " + size + " exceed the limit of " +
+                         std::to_string(limits.max_pixels) + " (--max-pixels)");
+}
+
+bool append(std::vector<uint8_t>& out, const uint8_t* bytes, size_t count) noexcept {
+    try {
+        out.insert(out.end(), bytes, bytes + count);
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+bool icc_fits(std::span<const uint8_t> icc, bool gray) {
+    return has_at(icc, 16, gray ? "GRAY"sv : "RGB "sv);
+}
+
+Image decode(std::span<const uint8_t> bytes, const std::string& name, const DecodeLimits& limits) {
+    if (bytes.empty()) throw InputError(name + ": the file is empty");
+    if (has_at(bytes, 0, kPngSignature)) return decode_png(bytes, name, limits);
+    if (has_at(bytes, 0, kJpegSignature)) return decode_jpeg(bytes, name, limits);
+    throw InputError(name + ": not a PNG or JPEG file (" + describe_unknown(bytes) + ")");
+}
+
+Image read_image(const std::string& path, const DecodeLimits& limits) {
+    return decode(read_file(path, limits.max_bytes), path == "-" ? "standard input" : path, limits);
+}
+
+std::vector<uint8_t> encode(const Image& image, Format format, int quality) {
+    return format == Format::png ? encode_png(image) : encode_jpeg(image, quality);
+}
+
+Format format_of_path(const std::string& path) {
+    const size_t dot = path.find_last_of("./");
+    std::string extension = dot == std::string::npos || path[dot] == '/' ? "" : path.substr(dot);
+    std::transform(extension.begin(), extension.end(), extension.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    if (extension == ".png") return Format::png;
+    if (extension == ".jpg" || extension == ".jpeg") return Format::jpeg;
+    throw UsageError(path + ": the name must end in .png, .jpg or .jpeg");
+}
+
+void write_image(const std::string& path, const Image& image, bool overwrite, int quality) {
+    write_file_atomic(path, encode(image, format_of_path(path), quality), overwrite);
+}
+
+}  // namespace lumachrome

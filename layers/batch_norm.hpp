@@ -1,0 +1,106 @@
+// Batch normalisation over everything but the last axis (Ioffe and Szegedy 2015; paper, section 3.4:
+// "throughout" in training; folded into the weights afterwards).
+//
+//   train:  y = gamma (x - m) / sqrt(v + eps) + beta,  m and v: mean and variance of this batch
+//   eval:   the same with the running statistics, an affine map
+//
+//   x, y [N,H,W,C] or [N,C];  gamma, beta, m, v [C];  M = rows per channel
+//   running = (1 - momentum) running + momentum * batch, with the unbiased variance M/(M-1) v (PyTorch)
+//
+// Backward in training, with xh = (x - m) / sqrt(v + eps):
+//   dbeta = sum dy    dgamma = sum dy xh    dx = gamma / sqrt(v + eps) (dy - dbeta/M - xh dgamma/M)
+// The last two terms are the paths through m and v: leaving them out is the classic mistake.
+#pragma once
+#include "autograd/tape.hpp"
+#include "tensor/choose.hpp"
+
+namespace lumachrome {
+
+constexpr double kBatchNormEpsilon = 1e-5;   // PyTorch's and Torch7's default
+constexpr double kBatchNormMomentum = 0.1;
+
+template <class T>
+void batch_norm_train_reference(View<const T> x, View<const T> gamma, View<const T> beta, View<T> y) {
+    using std::sqrt;
+    const int64_t C = x.shape.back(), M = x.shape.rows();
+    for (int64_t c = 0; c < C; ++c) {
+        T mean = 0, variance = 0;
+        for (int64_t i = 0; i < M; ++i) mean += x.data[i * C + c];
+        mean = mean / T(double(M));
+        for (int64_t i = 0; i < M; ++i) {
+            const T centred = x.data[i * C + c] - mean;
+            variance += centred * centred;
+        }
+        const T scale = gamma(c) / sqrt(variance / T(double(M)) + T(kBatchNormEpsilon));
+        for (int64_t i = 0; i < M; ++i)
+            y.data[i * C + c] = (x.data[i * C + c] - mean) * scale + beta(c);
+    }
+}
+
+template <class T>
+void batch_norm_eval_reference(View<const T> x, View<const T> gamma, View<const T> beta,
+                               View<const double> mean, View<const double> variance, View<T> y) {
+    const int64_t C = x.shape.back();
+    for (int64_t i = 0; i < x.numel(); ++i) {
+        const int64_t c = i % C;
+        const double scale = 1 / std::sqrt(variance(c) + kBatchNormEpsilon);
+        y.data[i] = (x.data[i] - T(mean(c))) * T(scale) * gamma(c) + beta(c);
+    }
+}
+
+struct BatchNormProblem {
+    int64_t M, C;  // rows and channels
+};
+struct BatchNormKernel {
+    // mean and inverse standard deviation [C] of the rows of x, in x's type; variance is biased.
+    void (*statistics)(const Exec&, const BatchNormProblem&, const Tensor& x, const Tensor& mean,
+                       const Tensor& variance);
+    void (*forward)(const Exec&, const BatchNormProblem&, const Tensor& x, const Tensor& mean,
+                    const Tensor& inverse_std, const Tensor& gamma, const Tensor& beta,
+                    const Tensor& y);
+    // `batch`: m and v came from x itself, so their paths count.
+    void (*backward)(const Exec&, const BatchNormProblem&, bool batch, const Tensor& x,
+                     const Tensor& mean, const Tensor& inverse_std, const Tensor& gamma,
+                     const Tensor& dy, std::span<const GradIn> din);
+};
+using BatchNormImpl = Implementation<BatchNormProblem, BatchNormKernel>;
+std::span<const BatchNormImpl> batch_norm_cpu();
+
+// Inputs x, gamma, beta. In training the running statistics are updated in place, once per recorded
+// forward run.
+struct BatchNormOp : Op {
+    BatchNormOp(Tensor mean, Tensor variance, bool training)
+        : running_mean(std::move(mean)), running_variance(std::move(variance)), batch(training) {}
+    Tensor running_mean, running_variance;
+    bool batch;
+
+    std::string name() const override { return batch ? "batch_norm" : "batch_norm_eval"; }
+    Shape infer(std::span<const Shape> in) const override;
+    void forward(const Exec&, std::span<const Tensor> in, Tensor& y, Saved*) const override;
+    void backward(const Exec&, const Tensor& dy, const Saved&,
+                  std::span<const GradIn> din) const override;
+    void define(std::span<const View<const Dual>> in, View<Dual> y) const override;
+    std::optional<Rows> input_rows(Rows out) const override { return out; }
+};
+
+struct BatchNorm {
+    explicit BatchNorm(int64_t channels);
+    Parameter weight, bias;  // gamma, beta; named as in PyTorch
+    Parameter running_mean, running_var;
+
+    Var operator()(const Var& x) {
+        Tape& tape = *x.tape;
+        return tape.apply(std::make_shared<BatchNormOp>(running_mean.value, running_var.value,
+                                                        tape.phase() == Phase::train),
+                          {x, tape.parameter(weight), tape.parameter(bias)});
+    }
+    template <class F>
+    void visit(F&& f) {
+        f("weight", weight);
+        f("bias", bias);
+        f("running_mean", running_mean);
+        f("running_var", running_var);
+    }
+};
+
+}  // namespace lumachrome

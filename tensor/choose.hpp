@@ -1,0 +1,54 @@
+// Selection from an ordered list of implementations: best first, the definition last. Each one says
+// why it rejects a problem, so the choice explains itself.
+//   LUMACHROME_FORCE=conv2d:naive,linear:gemm   takes the named one where it accepts
+#pragma once
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+
+// `Kernel` is a struct of function pointers, `Problem` the shapes they are called with.
+template <class Problem, class Kernel>
+struct Implementation {
+    const char* name;
+    const char* (*reject)(const Problem&);  // a reason, or null: accepted
+    Kernel kernel;
+};
+
+std::string forced_implementation(std::string_view op);  // empty: none
+// Overrides LUMACHROME_FORCE within this process: "conv2d:naive", "" ends it. For tests.
+void force_implementations(std::string choices);
+
+// Receives one line per decision; null (the default) means nobody listens.
+using ExplainSink = std::function<void(const std::string&)>;
+ExplainSink& explain_sink();
+
+template <class Problem, class Kernel>
+const Kernel& choose(std::string_view op, std::span<const Implementation<Problem, Kernel>> list,
+                     const Problem& problem) {
+    const std::string forced = forced_implementation(op);
+    std::string reasons;
+    for (const auto& candidate : list) {
+        const char* reason = candidate.reject(problem);
+        if (!reason && !forced.empty() && forced != candidate.name) reason = "not the forced one";
+        if (!reason) {
+            if (const auto& sink = explain_sink())
+                sink(std::string(op) + ": " + candidate.name + reasons);
+            return candidate.kernel;
+        }
+        if (explain_sink()) reasons += std::string(" (") + candidate.name + ": " + reason + ")";
+    }
+    throw Error(std::string(op) + ": no implementation" +
+                (forced.empty() ? "" : " named " + forced) + " accepts the problem");
+}
+
+template <class Problem>
+const char* accepts_all(const Problem&) {
+    return nullptr;
+}
+
+}  // namespace lumachrome

@@ -1,0 +1,50 @@
+// Execution context handed to every op: where to run and on how many threads.
+#pragma once
+#include <functional>
+
+#include "tensor/device.hpp"
+#include "tensor/tensor.hpp"
+
+namespace lumachrome {
+
+struct Exec {
+    Device device{};
+    int threads = 1;
+};
+
+int available_threads();  // cores this process may use
+
+// Runs task(0..count-1) on up to exec.threads threads. Tasks are cut by the problem alone, never by
+// the number of threads, and write disjoint memory: so the bits of a result do not depend on it.
+template <class Task>
+void parallel_for(const Exec& exec, int64_t count, const Task& task) {
+    const int threads = static_cast<int>(count < exec.threads ? count : exec.threads);
+    if (threads <= 1) {
+        for (int64_t i = 0; i < count; ++i) task(i);
+        return;
+    }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int64_t i = 0; i < count; ++i) task(i);
+}
+
+// The same over elements: task(begin, end) on fixed chunks, large enough to be worth a thread.
+template <class Task>
+void parallel_chunks(const Exec& exec, int64_t count, const Task& task, int64_t chunk = 16384) {
+    parallel_for(exec, (count + chunk - 1) / chunk, [&](int64_t i) {
+        const int64_t end = (i + 1) * chunk;
+        task(i * chunk, end < count ? end : count);
+    });
+}
+
+// Call-lifetime memory of one thread: grows to a high-water mark and is reused from then on. A
+// kernel takes one block per slot; the block is valid until the same thread takes that slot again.
+template <class T>
+T* scratch(int slot, int64_t count) {
+    thread_local Tensor blocks[4];
+    Tensor& block = blocks[slot];
+    if (!block.defined() || block.numel() * size_in_bytes(block.dtype()) < count * int64_t{sizeof(T)})
+        block = Tensor::empty({count}, dtype_of<T>());
+    return reinterpret_cast<T*>(block.raw());
+}
+
+}  // namespace lumachrome

@@ -1,0 +1,21 @@
+// Reference-counted memory of tensors. Blocks that are given back are kept in size classes and
+// handed out again, so a training loop allocates nothing from its second step on.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace lumachrome {
+
+struct StorageCounters {
+    int64_t live_bytes;          // handed out now
+    int64_t peak_live_bytes;     // largest value of live_bytes so far
+    int64_t system_allocations;  // blocks taken from the operating system so far
+};
+
+// 64-byte aligned; the contents are undefined. Throws ResourceError naming the size.
+std::shared_ptr<std::byte> allocate_cpu(int64_t bytes);
+StorageCounters storage_counters();
+void release_cached_storage();  // gives unused blocks back to the operating system
+
+}  // namespace lumachrome

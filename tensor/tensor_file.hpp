@@ -1,0 +1,31 @@
+// Strict safetensors: 8 bytes header length, JSON header, one buffer of row-major little-endian
+// tensors. Read as the format's reference does, and stricter: duplicate keys, holes, overlaps,
+// trailing bytes, unknown types, long names and headers over 16 MiB are refused before anything is
+// allocated. What we write is byte for byte what the Python package writes for the same tensors.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.hpp"
+
+namespace lumachrome {
+
+struct TensorFile {
+    std::map<std::string, std::string> metadata;
+    std::map<std::string, Tensor> tensors;
+};
+
+// `name` is used in errors. Throws ModelError: one line that names the file and the broken rule.
+// f16 and bf16 tensors are returned as they are stored; see to_f32.
+TensorFile parse_tensor_file(std::vector<uint8_t> bytes, const std::string& name);
+TensorFile read_tensor_file(const std::string& path);
+
+std::vector<uint8_t> serialize(const TensorFile& file);
+void write_tensor_file(const std::string& path, const TensorFile& file, bool overwrite);
+
+Tensor to_f32(const Tensor& stored);  // from f16, bf16, f64 or f32
+Tensor to_f16(const Tensor& values);  // from f32
+
+}  // namespace lumachrome
