@@ -21,10 +21,10 @@ struct DecodeLimits {
 enum class Format { png, jpeg };
 
 // The upright photo in `bytes`; the format is told by signature, `name` only appears in errors.
+//   PNG   gray of 1..16 bits, gray + alpha, palette, RGB, RGBA, tRNS (becomes alpha), interlaced;
+//         16 bits stay 16, fewer become 8
+//   JPEG  gray -> 1 channel; YCbCr, RGB, CMYK, YCCK -> 3; baseline, progressive, arithmetic; 8 bits
 // Throws InputError.
-//   PNG:  gray of 1..16 bits, gray + alpha, palette, RGB, RGBA, tRNS (becomes alpha), interlaced;
-//   16 bits stay 16. JPEG: gray -> 1 channel; YCbCr, RGB, CMYK, YCCK -> 3; baseline, progressive,
-//   arithmetic; 8 bits.
 Image decode(std::span<const uint8_t> bytes, const std::string& name,
              const DecodeLimits& limits = {});
 
@@ -36,8 +36,7 @@ Image read_image(const std::string& path, const DecodeLimits& limits = {});
 // above 65500 in JPEG.
 std::vector<uint8_t> encode(const Image& image, Format format, int quality = 95);
 
-// The format that a path's extension names: .png, .jpg, .jpeg in any case. Throws UsageError for
-// another.
+// The format that a path's extension names: .png, .jpg, .jpeg in any case. Throws UsageError.
 Format format_of_path(const std::string& path);
 
 // encode() to the format of the path, written atomically. Throws UsageError, or ResourceError when

@@ -87,8 +87,7 @@ inline Rgb xyz_to_linear_rgb(const Xyz& xyz) {
     return {r, g, b};
 }
 
-// CIE 15:2004, section 8.2.1, with the exact fractions for the joint of cube root and straight
-// line:
+// CIE 15:2004, section 8.2.1, with exact fractions where cube root and straight line meet:
 //   f(t) = cbrt(t) above epsilon, (kappa t + 16) / 116 below
 //   L = 116 f(y) - 16    a = 500 (f(x/Xn) - f(y))    b = 200 (f(y) - f(z/Zn))
 inline constexpr double kLabEpsilon = 216.0 / 24389, kLabKappa = 24389.0 / 27;
@@ -126,9 +125,9 @@ inline Rgb lab_to_srgb(const Lab& lab) {  // may leave 0..1
 double delta_e2000(const Lab& first, const Lab& second);
 
 // How colourful people find a photo: 0 gray, 15 slightly, 33 moderately, 59 quite, 109 extremely.
-// With the opponent channels rg = R - G and yb = (R + G) / 2 - B of 0..255 values:  sqrt(var rg +
-// var yb) + 0.3 sqrt(mean rg^2 + mean yb^2) Source: Hasler, Suesstrunk, "Measuring colourfulness in
-// natural images", 2003 (signed channels).
+// With the opponent channels rg = R - G and yb = (R + G) / 2 - B of 0..255 values, signed:
+//   sqrt(var(rg) + var(yb)) + 0.3 sqrt(mean(rg)^2 + mean(yb)^2)
+// Source: Hasler, Suesstrunk, "Measuring colourfulness in natural images", 2003.
 double colorfulness(const Image& image);
 
 // [H,W,1] f32 in 0..1: the network's input. Sums are exact integers before one rounding, so a gray
@@ -140,15 +139,18 @@ Tensor luma(const Image& image);
 Tensor lab_ab(const Image& image);
 
 // The photo in colour: its own luma at full resolution, the given chroma.
-//   luma [H,W,1] f32 in 0..1, ab [H,W,2] f32 in Lab units; photo H x W gives the sample depth,
-//   alpha and profile. rgb = lab_to_srgb(L of the gray Y, saturation * ab);  d = rgb - luma(rgb) (a
-//   change of colour with no luma) out = Y + t d,  t in [0,1] the largest that keeps every channel
-//   in [0,1]
-// Too strong chroma thus fades at constant hue direction and luma; clipping channels one by one
-// would change both. Rounding: luma is a convex sum of the channels, each rounded by at most 1/2
-// step, so luma(out) is within 1/2 step of Y (up to float error, 0.01 step at 16 bits): the gray of
-// the output is the photo's gray within 1 step. Returns 3 channels, or 4 with the photo's alpha
-// untouched. Throws ShapeError.
+//   luma  [H,W,1] f32, Y in 0..1     ab  [H,W,2] f32 in Lab units
+//   photo H x W, for sample depth, alpha and profile; its colours do not matter
+//
+//   rgb = lab_to_srgb(L of the gray Y, saturation * ab)
+//   d   = rgb - luma(rgb)            a change of colour that has no luma
+//   out = Y + t d                    t in [0,1], the largest that keeps every channel in [0,1]
+//
+// Too strong chroma thus fades at constant luma and direction; clipping channels one by one would
+// change both. Rounding: luma is a convex sum of the channels, each rounded by at most 1/2 step, so
+// luma(out) is within 1/2 step of Y (plus float error, 0.01 step at 16 bits) and the gray of the
+// output is the photo's gray within 1 step.
+// Returns 3 channels, or 4 with the photo's alpha untouched. Throws ShapeError.
 Image merge_luma_chroma(const Image& photo, const Tensor& luma, const Tensor& ab,
                         float saturation = 1);
 

@@ -15,8 +15,7 @@ struct Image {
     int channels = 0;  // 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA
     int bits = 8;      // 8 or 16
     std::vector<uint8_t> bytes;
-    std::vector<uint8_t>
-        icc;  // the file's colour profile, carried along and not interpreted; may be empty
+    std::vector<uint8_t> icc;  // the file's colour profile, carried along unread; may be empty
 
     // A black (and transparent) image. Throws Error unless the sizes are positive and the format is
     // one of the above.

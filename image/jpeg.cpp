@@ -1,5 +1,4 @@
-// jpeglib.h needs FILE and size_t and includes neither; jerror.h needs the configuration of
-// jpeglib.h.
+// jpeglib.h needs FILE and size_t and includes neither; jerror.h needs jpeglib.h's configuration.
 #include <cstdio>
 
 #include <jpeglib.h>
@@ -11,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "image/formats.hpp"
 #include "image/metadata.hpp"
@@ -81,13 +81,18 @@ struct Decompressor {
         progress.progress_monitor = on_progress;
         codec.progress = &progress;
     }
-    ~Decompressor() { jpeg_destroy_decompress(&codec); }
+    ~Decompressor() {
+        jpeg_destroy_decompress(&codec);
+        std::free(icc);
+    }
     Decompressor(const Decompressor&) = delete;
     Decompressor& operator=(const Decompressor&) = delete;
 
     jpeg_decompress_struct codec{};
     jpeg_progress_mgr progress{};
     Failure failure;
+    JOCTET* icc = nullptr;  // malloc'ed by libjpeg
+    unsigned icc_size = 0;
 };
 
 bool stored_as_cmyk(const jpeg_decompress_struct& codec) {
@@ -133,6 +138,7 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name,
         jpeg_save_markers(&codec, JPEG_APP0 + 1, 0xffff);  // Exif
         jpeg_save_markers(&codec, JPEG_APP0 + 2, 0xffff);  // ICC
         jpeg_read_header(&codec, TRUE);
+        jpeg_read_icc_profile(&codec, &jpeg.icc, &jpeg.icc_size);
     };
     if (!guarded(jpeg.failure, read_header)) throw error();
     check_pixels(codec.image_width, codec.image_height, name, limits);
@@ -150,8 +156,7 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name,
     codec.out_color_space = cmyk ? JCS_CMYK : gray ? JCS_GRAYSCALE : JCS_RGB;
     Image image = Image::make(codec.image_width, codec.image_height, gray ? 1 : 3, 8);
     std::vector<uint8_t> inks(cmyk ? static_cast<size_t>(image.width) * 4 : 0);
-    JOCTET* icc = nullptr;
-    unsigned icc_size = 0;
+    const int orientation = orientation_of(codec);  // finishing frees the markers
     const auto read_pixels = [&] {
         jpeg_start_decompress(&codec);
         while (codec.output_scanline < codec.output_height) {
@@ -161,12 +166,10 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name,
             if (cmyk) cmyk_to_rgb(inks.data(), inverted, image.width, row);
         }
         jpeg_finish_decompress(&codec);
-        jpeg_read_icc_profile(&codec, &icc, &icc_size);
     };
     if (!guarded(jpeg.failure, read_pixels)) throw error();
-    const std::unique_ptr<JOCTET, void (*)(void*)> icc_owner(icc, std::free);
-    if (!cmyk) image.icc.assign(icc, icc + icc_size);
-    return upright(std::move(image), orientation_of(codec));
+    if (!cmyk) image.icc.assign(jpeg.icc, jpeg.icc + jpeg.icc_size);
+    return upright(std::move(image), orientation);
 }
 
 namespace {
@@ -239,7 +242,6 @@ std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
         jpeg_set_quality(&codec, quality, TRUE);
         for (int c = 0; c < codec.num_components; ++c)
             codec.comp_info[c].h_samp_factor = codec.comp_info[c].v_samp_factor = 1;  // 4:4:4
-        codec.optimize_coding = TRUE;
         jpeg_start_compress(&codec, TRUE);
         if (keep_icc)
             jpeg_write_icc_profile(&codec, image.icc.data(),

@@ -1,6 +1,5 @@
 // What a camera writes beside the pixels and we must not ignore: which way up the photo is.
-// Sources: TIFF 6.0 section 2 (image file directory), Exif 2.3 section 4.6.4 (tag 0x0112
-// Orientation).
+// Sources: TIFF 6.0 section 2 (image file directory), Exif 2.3 section 4.6.4 (tag 0x0112).
 #pragma once
 
 #include <cstdint>
@@ -17,9 +16,9 @@ int exif_orientation(std::span<const uint8_t> app1);
 
 // The stored photo turned upright. The value names where stored row 0 and column 0 lie in the
 // upright photo:
-//   1 top left   2 top right   3 bottom right   4 bottom left     5..8 the same with rows and
-//   columns exchanged: 5 left top   6 right top   7 right bottom   8 left bottom     width and
-//   height swap
+//   1 top, left    2 top, right    3 bottom, right    4 bottom, left
+//   5 left, top    6 right, top    7 right, bottom    8 left, bottom    (width and height swap)
+// Any other value is taken as 1.
 Image upright(Image stored, int orientation);
 
 }  // namespace lumachrome

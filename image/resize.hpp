@@ -1,7 +1,6 @@
 // Changing the size of a picture of any channels, one axis after the other:
-//   shrinking   the exact average of the area an output pixel covers, box ends counted by their
-//   fraction enlarging   linear between pixel centres, which lie at half-integers; the border
-//   repeats
+//   shrinking   the exact average of the area an output pixel covers, fractional at its ends
+//   enlarging   linear between pixel centres, which lie at half-integers; the border repeats
 // Both agree that pixel i covers [i, i+1). torch/image, which the paper's script uses, enlarges
 // corner-aligned (step (in-1)/(out-1)): against area averages that moves content by up to half a
 // pixel, so chroma shrunk by 2 for training and enlarged by 2 for the result would slide off its

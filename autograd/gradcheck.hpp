@@ -1,0 +1,54 @@
+// Checks of derivatives, for any op and for whole tapes.
+//
+//  dual     J v by dual numbers through the executable definition against J^T dy by the backward
+//           under test: <dy, J v> = <J^T dy, v>. Exact: no step size, no kink trouble, any dtype.
+//  finite   central differences of the forward under test in double. Classic, and independent of the
+//           definition, but blind near kinks and limited by the step.
+//
+// Errors are relative to the sum of the magnitudes of the terms of the inner product, so cancellation
+// cannot excuse a wrong gradient.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "autograd/tape.hpp"
+
+namespace lumachrome {
+
+// An op with inputs to try it on. Values are kept in f64 and cast to the dtype under test.
+struct OpCase {
+    std::string description;  // "3x3 stride 2, 1x7x5x3 -> 4"
+    std::shared_ptr<const Op> op;
+    std::vector<Tensor> inputs;
+    std::vector<bool> differentiable;  // by input
+    bool smooth = true;                // no kink within reach of a finite difference
+};
+
+struct GradCheck {
+    std::string op, implementation, what;  // what: "dual f32 x0 basis 3"
+    double relative_error = 0, tolerance = 0;
+    bool passed() const { return relative_error <= tolerance; }  // false for NaN
+};
+
+// Tolerances, each a multiple of the dtype's rounding: sums here have at most a few thousand terms.
+inline constexpr double kDualToleranceF32 = 1e-5, kDualToleranceF64 = 1e-11;
+inline constexpr double kFiniteTolerance = 1e-7;
+
+// All checks of one case with the currently chosen implementation: value against the definition, dual
+// and finite checks along random and basis directions of every input, accumulation (beta = 1),
+// NaN-filled outputs (beta = 0), skipped gradients.
+std::vector<GradCheck> check_op(const OpCase& op_case, const Exec& exec,
+                                const std::string& implementation, uint64_t seed);
+
+// A whole network: `build` records it on the tape from its leaves and returns the scalar root. The
+// parameters are perturbed and restored. Directions are random; `finite_tolerance` 0 skips the
+// difference quotients.
+std::vector<GradCheck> check_network(const std::string& name, const Exec& exec,
+                                     const std::function<Var(Tape&)>& build,
+                                     const std::vector<std::pair<std::string, Parameter*>>& parameters,
+                                     int directions, double dual_tolerance, double finite_tolerance,
+                                     uint64_t seed);
+
+}  // namespace lumachrome

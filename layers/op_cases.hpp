@@ -1,0 +1,32 @@
+// Every op, described once with inputs to try it on: serves the gradcheck command, the op tests and
+// the list of injected bugs.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "autograd/gradcheck.hpp"
+
+namespace lumachrome {
+
+struct OpFamily {
+    std::string name;                          // of its implementation list
+    std::vector<std::string> implementations;  // on the CPU, best first
+    std::vector<OpCase> cases;
+};
+std::vector<OpFamily> op_families();
+
+// A known derivative bug, injected to show that the checks see it.
+struct DerivativeBug {
+    std::string name;         // "conv2d.kernel_not_flipped"
+    std::string family;       // the OpFamily it breaks
+    std::string explanation;
+    // Called after the right backward; spoils the gradients.
+    void (*spoil)(const OpCase&, const Tensor& dout, const Saved&, std::span<const GradIn> din);
+};
+std::span<const DerivativeBug> derivative_bugs();
+
+// The same cases with the bug inside; those it cannot touch are left out by the checks' verdict.
+std::vector<OpCase> broken(const std::vector<OpCase>& cases, const DerivativeBug& bug);
+
+}  // namespace lumachrome

@@ -1,0 +1,100 @@
+#include "model/state.hpp"
+
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+namespace {
+
+// out(i,j) = in(j,i) within each of the `K` filters of RS x C or C x RS.
+Tensor transpose_filters(const Tensor& in, int64_t K, int64_t rows, int64_t cols, Shape shape) {
+    const Tensor out = Tensor::empty(shape, in.dtype());
+    dispatch_float(in.dtype(), [&](auto t) {
+        using T = decltype(t);
+        for (int64_t k = 0; k < K; ++k)
+            for (int64_t i = 0; i < rows; ++i)
+                for (int64_t j = 0; j < cols; ++j)
+                    out.data<T>()[(k * cols + j) * rows + i] = in.data<T>()[(k * rows + i) * cols + j];
+    });
+    return out;
+}
+
+// The sizes that the metadata alone decides, compared with the file before memory is taken for them.
+void check_extents(const Spec& spec, const TensorFile& file) {
+    if (!spec.use_global) return;
+    const auto check = [&](const char* name, int axis, int64_t expected) {
+        const auto it = file.tensors.find(name);
+        if (it == file.tensors.end() || it->second.shape().rank() != 2 ||
+            it->second.shape()[axis] != expected)
+            throw ModelError(std::string("tensor ") + name + " does not fit the metadata: axis " +
+                             std::to_string(axis) + " must be " + std::to_string(expected));
+    };
+    check("global.fc1.linear.weight", 1,
+          spec.channels(kGlobal[3].out) * spec.global_map() * spec.global_map());
+    check("classifier.2.linear.weight", 0, spec.classes);
+}
+
+}  // namespace
+
+Tensor to_file_order(const Tensor& value) {
+    const Shape& s = value.shape();
+    if (s.rank() != 4) return value;
+    return transpose_filters(value, s[0], s[1] * s[2], s[3], {s[0], s[3], s[1], s[2]});
+}
+
+Tensor to_memory_order(const Tensor& stored) {
+    const Shape& s = stored.shape();
+    if (s.rank() != 4) return stored;
+    return transpose_filters(stored, s[0], s[1], s[2] * s[3], {s[0], s[2], s[3], s[1]});
+}
+
+TensorFile model_file(ColorNet& net, const Metadata& extra, DType weights) {
+    TensorFile file;
+    file.metadata = to_metadata(net.spec);
+    for (const auto& [key, value] : extra) file.metadata[key] = value;
+    net.visit([&](const std::string& name, Parameter& p) {
+        const Tensor ordered = to_file_order(p.value);
+        const bool halve = weights == DType::f16 && ordered.shape().rank() >= 2;
+        // A copy: the trainer changes values in place while a checkpoint is being written.
+        file.tensors[name] = halve ? to_f16(ordered.to(DType::f32)) : ordered.clone();
+    });
+    return file;
+}
+
+void load_state(ColorNet& net, const TensorFile& file, const std::string& name) {
+    size_t found = 0;
+    net.visit([&](const std::string& tensor_name, Parameter& p) {
+        const auto it = file.tensors.find(tensor_name);
+        if (it == file.tensors.end()) throw ModelError(name + ": tensor " + tensor_name + " is missing");
+        const Tensor& stored = it->second;
+        const DType dtype = stored.dtype() == DType::f64 ? DType::f64 : DType::f32;
+        const Tensor value = to_memory_order(dtype == DType::f64 ? stored : to_f32(stored));
+        if (value.shape() != p.value.shape())
+            throw ModelError(name + ": tensor " + tensor_name + " is " + stored.shape().str() +
+                             " in the file, the network needs " + to_file_order(p.value).shape().str());
+        p.value = value.to(p.value.dtype()).clone();
+        ++p.version;
+        ++found;
+    });
+    if (found == file.tensors.size()) return;
+    for (const auto& [tensor_name, tensor] : file.tensors) {
+        bool known = false;
+        net.visit([&](const std::string& candidate, Parameter&) { known |= candidate == tensor_name; });
+        if (!known) throw ModelError(name + ": tensor " + tensor_name + " belongs to no layer");
+    }
+}
+
+LoadedModel load_model(const std::string& path) {
+    TensorFile file = read_tensor_file(path);
+    Spec spec;
+    try {
+        spec = from_metadata(file.metadata);
+        check_extents(spec, file);
+    } catch (const ModelError& error) {
+        throw ModelError(path + ": " + error.what());
+    }
+    auto net = std::make_unique<ColorNet>(spec);
+    load_state(*net, file, path);
+    return {std::move(net), std::move(file.metadata)};
+}
+
+}  // namespace lumachrome

@@ -1,0 +1,33 @@
+// Networks in files: strict safetensors with PyTorch's names and axis order (convolutions O,I,H,W),
+// so that Python reads our checkpoints as it would its own. The spec travels in the metadata.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+
+#include "model/colornet.hpp"
+#include "tensor/tensor_file.hpp"
+
+namespace lumachrome {
+
+using Metadata = std::map<std::string, std::string>;
+
+// Axis order between memory (K,R,S,C) and file (K,C,R,S); other ranks are the same in both.
+Tensor to_file_order(const Tensor& value);
+Tensor to_memory_order(const Tensor& stored);
+
+// `extra` is added to the spec's metadata. f16 halves the weights; biases, batch norm and
+// everything else of rank 1 stay f32.
+TensorFile model_file(ColorNet& net, const Metadata& extra = {}, DType weights = DType::f32);
+
+// Strict: every tensor of the network must be there with its shape, and none besides. Throws
+// ModelError naming the file and the tensor.
+void load_state(ColorNet& net, const TensorFile& file, const std::string& name);
+
+struct LoadedModel {
+    std::unique_ptr<ColorNet> net;
+    Metadata metadata;
+};
+LoadedModel load_model(const std::string& path);
+
+}  // namespace lumachrome

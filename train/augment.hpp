@@ -1,0 +1,48 @@
+// From a photo to what the network learns from: a gray square and its colours at half resolution.
+// Second stop of the data walk (dataset.hpp).
+#pragma once
+#include <cstdint>
+
+#include "tensor/tensor.hpp"
+#include "train/dataset.hpp"
+
+namespace lumachrome {
+
+// Below this sum of the standard deviations of a and b (Lab units) a photo teaches "gray", not
+// colour: black-and-white, tinted and foggy ones. Source: network.md 1.6.
+inline constexpr double kNearGray = 6;
+
+struct Sample {
+    Tensor luma;  // [1,S,S,1] f32, 0..1
+    // [1,S/2,S/2,2] f32, (ab / 100 + 1) / 2 clamped to 0..1: the sigmoid's range. Averaged over the
+    // area of the photo's own ab, not computed from shrunken RGB: averaging gamma-encoded values
+    // dulls edges between colours. A few sRGB blues lie outside +-100 and are clamped.
+    Tensor ab;
+    int64_t label = -1;
+    bool near_gray = false;  // of this crop's target
+};
+
+// Throws UsageError from all functions below: size must be even and positive, min_scale in (0, 1],
+// luma_jitter in [0, 1).
+struct AugmentSpec {
+    int64_t size = 224;  // S
+    // The crop's side is a uniform share, min_scale..1, of the photo's shorter side. 224 of 256, as
+    // in the paper, is a fixed 0.875; 1 moves a full-height square along the longer side.
+    double min_scale = 0.6;
+    bool flip = true;  // mirror left and right, every second time
+    // Contrast about mid-gray changes by a factor of 1 +- jitter and brightness by +- jitter / 2:
+    // the tones of old prints. Colours are kept.
+    double luma_jitter = 0;
+};
+
+void check(const AugmentSpec& spec);
+
+// A random square of the photo. A pure function of its arguments; seed, epoch and index are those
+// of Random.
+Sample augment(const Photo& photo, const AugmentSpec& spec, uint64_t seed, uint32_t epoch,
+               uint32_t index);
+
+// For validation: the shorter side scaled to `size`, the square in the middle.
+Sample centre_crop(const Photo& photo, int64_t size);
+
+}  // namespace lumachrome

@@ -1,0 +1,36 @@
+// The paper's objective (eq. 4): colour error plus alpha times classification error,
+//   L = mean ||y_color - y_color*||^2 - alpha (z_l - log sum_i exp z_i)
+// with alpha = 1/300. The colour term reaches every layer, the class term the global and low-level ones.
+// Walk 2, stop 1: loss -> gradients -> optimizer.
+#pragma once
+#include <optional>
+
+#include "layers/cross_entropy.hpp"
+#include "layers/mse_loss.hpp"
+#include "model/colornet.hpp"
+
+namespace lumachrome {
+
+inline constexpr double kAlpha = 1.0 / 300;
+
+struct JointLoss {
+    Var color;                     // scalar
+    std::optional<Var> classes;    // scalar; none without the global branch
+    double alpha;
+
+    JointLoss(const ColorNet::Output& output, const Tensor& target, const Labels& labels, double a)
+        : color(mse_loss(output.color, output.color.tape->input(target))), alpha(a) {
+        if (output.logits) classes = cross_entropy(*output.logits, labels);
+    }
+    double total() const {
+        return color.value.item() + (classes ? alpha * classes->value.item() : 0);
+    }
+    void backward() const {
+        if (classes)
+            color.tape->backward({{color, 1.0f}, {*classes, static_cast<float>(alpha)}});
+        else
+            color.tape->backward({{color, 1.0f}});
+    }
+};
+
+}  // namespace lumachrome

@@ -1,0 +1,176 @@
+#include "train/loader.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <string>
+
+#include "tensor/error.hpp"
+#include "tensor/random.hpp"
+
+namespace lumachrome {
+namespace {
+
+// A set with this many unusable photos in a row is not a set of colour photos.
+constexpr int64_t kMaxReplacements = 500;
+
+}  // namespace
+
+Loader::Loader(std::shared_ptr<const Dataset> dataset, AugmentSpec spec, int64_t batch,
+               uint64_t seed, int workers, int64_t prefetch_batches, int64_t cache_bytes)
+    : dataset_(std::move(dataset)),
+      spec_(spec),
+      batch_(batch),
+      seed_(seed),
+      prefetch_(prefetch_batches),
+      cache_room_(cache_bytes) {
+    check(spec);
+    const int64_t size = dataset_->size();
+    if (size < 1 || size > std::numeric_limits<int32_t>::max())
+        throw UsageError("loader: cannot draw from a dataset of " + std::to_string(size) + " photos");
+    if (batch < 1 || workers < 1 || prefetch_batches < 1)
+        throw UsageError("loader: batch " + std::to_string(batch) + ", workers " +
+                         std::to_string(workers) + " and prefetch " +
+                         std::to_string(prefetch_batches) + " must be at least 1");
+    cache_.resize(static_cast<size_t>(size));
+    for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+}
+
+Loader::~Loader() {
+    {
+        const std::lock_guard lock(mutex_);
+        stop_ = true;
+    }
+    changed_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+}
+
+Batch Loader::next() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return made_.count(next_) > 0; });
+    Made made = std::move(made_.extract(next_).mapped());
+    ++next_;
+    skipped_corrupt_ += made.corrupt, skipped_gray_ += made.gray;
+    lock.unlock();
+    changed_.notify_all();
+    if (made.failure) std::rethrow_exception(made.failure);
+    return std::move(made.batch);
+}
+
+void Loader::seek(int64_t step) {
+    if (step < 0) throw UsageError("loader: cannot seek to step " + std::to_string(step));
+    {
+        const std::lock_guard lock(mutex_);
+        next_ = claimed_ = step;
+        made_.clear();
+    }
+    changed_.notify_all();
+}
+
+int64_t Loader::skipped_corrupt() const {
+    const std::lock_guard lock(mutex_);
+    return skipped_corrupt_;
+}
+int64_t Loader::skipped_gray() const {
+    const std::lock_guard lock(mutex_);
+    return skipped_gray_;
+}
+
+void Loader::work() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+        changed_.wait(lock, [&] { return stop_ || claimed_ < next_ + prefetch_; });
+        if (stop_) return;
+        const int64_t step = claimed_++;
+        lock.unlock();
+        Made made;
+        try {
+            made = make(step);
+        } catch (...) {
+            made.failure = std::current_exception();
+        }
+        lock.lock();
+        // After a seek() a batch may be out of the window, or made twice with the same contents.
+        if (step >= next_ && step < next_ + prefetch_) {
+            made_.insert_or_assign(step, std::move(made));
+            changed_.notify_all();
+        }
+    }
+}
+
+Loader::Made Loader::make(int64_t step) {
+    Made made;
+    Batch& batch = made.batch;
+    const int64_t size = dataset_->size(), s = spec_.size, first = step * batch_;
+    batch.step = step, batch.epoch = first / size;
+    batch.luma = Tensor::empty({batch_, s, s, 1});
+    batch.ab = Tensor::empty({batch_, s / 2, s / 2, 2});
+    for (int64_t n = 0; n < batch_ && !stop_; ++n) {
+        const Sample sample = make_sample((first + n) / size, (first + n) % size, made);
+        batch.luma.batch(n).copy_from(sample.luma);
+        batch.ab.batch(n).copy_from(sample.ab);
+        batch.labels.push_back(sample.label);
+    }
+    return made;
+}
+
+Sample Loader::make_sample(int64_t epoch, int64_t place, Made& made) {
+    const std::shared_ptr<const Order> order = this->order(epoch);
+    const int64_t size = dataset_->size(), tries = std::min(size, kMaxReplacements) + 1;
+    std::string reason;
+    for (int64_t i = 0; i < tries; ++i) {
+        const int64_t from = i == 0 ? place : (place + size / 2 + i - 1) % size;
+        const int64_t index = (*order)[static_cast<size_t>(from)];
+        try {
+            const std::shared_ptr<const Photo> photo = this->photo(index);
+            // Keyed by the place, so a stand-in is not cropped as it is at its own place.
+            Sample sample = augment(*photo, spec_, seed_, static_cast<uint32_t>(epoch),
+                                    static_cast<uint32_t>(place));
+            if (!sample.near_gray) return sample;
+            ++made.gray;
+            reason = photo->name + ": near gray";
+        } catch (const InputError& error) {
+            ++made.corrupt;
+            reason = error.what();
+        }
+    }
+    throw InputError("no usable photo among " + std::to_string(tries) + " tried, the last: " + reason);
+}
+
+std::shared_ptr<const Loader::Order> Loader::order(int64_t epoch) {
+    const std::lock_guard lock(order_mutex_);
+    std::shared_ptr<const Order>& known = orders_[epoch];
+    if (!known) {
+        Order order(static_cast<size_t>(dataset_->size()));
+        std::iota(order.begin(), order.end(), 0u);
+        Random random(seed_, Random::Purpose::shuffle, static_cast<uint32_t>(epoch));
+        for (size_t left = order.size(); left > 1; --left)  // Fisher-Yates
+            std::swap(order[left - 1],
+                      order[static_cast<size_t>(random.below(static_cast<int64_t>(left)))]);
+        known = std::make_shared<const Order>(std::move(order));
+    }
+    const std::shared_ptr<const Order> result = known;
+    // Workers are at most a few batches apart: two epochs, unless the set is tiny.
+    while (orders_.size() > 4)
+        orders_.erase(orders_.begin()->first == epoch ? std::prev(orders_.end()) : orders_.begin());
+    return result;
+}
+
+std::shared_ptr<const Photo> Loader::photo(int64_t index) {
+    std::shared_ptr<const Photo>& kept = cache_[static_cast<size_t>(index)];
+    {
+        const std::lock_guard lock(cache_mutex_);
+        if (kept) return kept;
+    }
+    auto photo = std::make_shared<const Photo>(dataset_->read(index));
+    const auto bytes = static_cast<int64_t>(photo->image.bytes.size());
+    const std::lock_guard lock(cache_mutex_);
+    if (!kept && bytes <= cache_room_) {
+        cache_room_ -= bytes;
+        kept = photo;
+    }
+    return photo;
+}
+
+}  // namespace lumachrome

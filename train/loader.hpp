@@ -1,0 +1,94 @@
+// Batches without end, made ahead of time by worker threads. Last stop of the data walk
+// (dataset.hpp).
+//
+// The order of an epoch is a permutation keyed by (seed, epoch); batches are cut from the endless
+// row of epochs, so a batch may hold the end of one and the beginning of the next. A corrupt or
+// near-gray photo gives its place to the photo half an epoch further on in the same permutation, or
+// the next usable one after that: far enough for a batch hardly ever to hold a photo twice, and no
+// place depends on what happened at another. So a batch is a function of (dataset, seed, step)
+// alone, whatever the number of workers, and seek() needs no history.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "tensor/tensor.hpp"
+#include "train/augment.hpp"
+#include "train/dataset.hpp"
+
+namespace lumachrome {
+
+struct Batch {
+    Tensor luma;                  // [N,S,S,1] f32, 0..1
+    Tensor ab;                    // [N,S/2,S/2,2] f32, 0..1 (augment.hpp)
+    std::vector<int64_t> labels;  // N class indices, -1 unlabeled
+    int64_t epoch = 0;            // of the first sample, from 0
+    int64_t step = 0;             // from 0
+};
+
+class Loader {
+  public:
+    // Holds at most prefetch_batches ready or in work. Decoded photos are kept as long as they fit
+    // into cache_bytes together: decoding costs more than all the rest, and it repeats every epoch.
+    // Throws UsageError for an empty dataset, a bad spec, or a count below 1.
+    Loader(std::shared_ptr<const Dataset> dataset, AugmentSpec spec, int64_t batch, uint64_t seed,
+           int workers, int64_t prefetch_batches = 4, int64_t cache_bytes = int64_t{2} << 30);
+    ~Loader();  // waits for the photos in work, not for whole batches
+    Loader(const Loader&) = delete;
+    Loader& operator=(const Loader&) = delete;
+
+    // Waits for the next batch. Throws what its worker met, and the call after goes on behind it;
+    // InputError when hundreds of photos in a row are unusable.
+    Batch next();
+
+    // Goes on as if `step` batches had been taken. The counters stay.
+    void seek(int64_t step);
+
+    // Photos passed over in the batches taken so far; a photo counts each time it is met.
+    int64_t skipped_corrupt() const;
+    int64_t skipped_gray() const;
+
+  private:
+    using Order = std::vector<uint32_t>;
+    struct Made {
+        Batch batch;
+        int64_t corrupt = 0, gray = 0;
+        std::exception_ptr failure;
+    };
+
+    void work();
+    Made make(int64_t step);
+    Sample make_sample(int64_t epoch, int64_t place, Made& made);
+    std::shared_ptr<const Order> order(int64_t epoch);
+    std::shared_ptr<const Photo> photo(int64_t index);
+
+    const std::shared_ptr<const Dataset> dataset_;
+    const AugmentSpec spec_;
+    const int64_t batch_;
+    const uint64_t seed_;
+    const int64_t prefetch_;
+
+    // Guards all below. `changed_` tells of a batch made, taken, or the end.
+    mutable std::mutex mutex_;
+    std::condition_variable changed_;
+    int64_t next_ = 0, claimed_ = 0;  // the step next() waits for; the step a free worker takes
+    std::map<int64_t, Made> made_;
+    int64_t skipped_corrupt_ = 0, skipped_gray_ = 0;
+    std::atomic<bool> stop_ = false;
+
+    std::mutex order_mutex_;
+    std::map<int64_t, std::shared_ptr<const Order>> orders_;  // the epochs in work
+
+    std::mutex cache_mutex_;
+    int64_t cache_room_;
+    std::vector<std::shared_ptr<const Photo>> cache_;
+
+    std::vector<std::thread> workers_;  // last: they use everything above
+};
+
+}  // namespace lumachrome

@@ -1,0 +1,56 @@
+// How gradients change weights. Every rule is element by element, with up to two slots of state.
+//
+//   adadelta  E[g2] <- rho E[g2] + (1-rho) g2,  D = g sqrt(E[D2]+eps) / sqrt(E[g2]+eps),  w -= lr D,
+//             E[D2] <- rho E[D2] + (1-rho) D2           (Zeiler 2012; the paper's choice, lr = 1)
+//   adam      m <- b1 m + (1-b1) g,  v <- b2 v + (1-b2) g2,
+//             w -= lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)         (Kingma and Ba 2015)
+//             weight decay is decoupled, w -= lr decay w              (Loshchilov and Hutter 2019)
+//   sgd       m <- momentum m + g,  w -= lr m
+// Walk 2, stop 4: loss -> gradients -> optimizer.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "autograd/parameter.hpp"
+#include "tensor/exec.hpp"
+
+namespace lumachrome {
+
+struct OptimizerSpec {
+    enum Rule { adadelta, adam, sgd };
+    Rule rule = adadelta;
+    double learning_rate = 1;
+    double rho = 0.9, momentum = 0.9, beta1 = 0.9, beta2 = 0.999;
+    double epsilon = 1e-6;
+    double weight_decay = 0;
+};
+// Defaults of a rule by name: adadelta (lr 1, torch's rho), adam (lr 1e-3), sgd (lr 0.01). Throws
+// UsageError.
+OptimizerSpec optimizer_spec(const std::string& rule);
+
+class Optimizer {
+  public:
+    struct Slot {
+        std::string name;
+        Parameter* parameter;
+        Tensor first, second;
+    };
+    explicit Optimizer(const OptimizerSpec& spec) : spec_(spec) {}
+    void add(const std::string& name, Parameter& parameter);  // ignores what is not trainable
+
+    // One step from the gradients in the parameters; the learning rate is multiplied by `factor`.
+    void step(const Exec& exec, double factor = 1);
+
+    int64_t steps() const { return steps_; }
+    void set_steps(int64_t steps) { steps_ = steps; }
+    std::vector<Slot>& slots() { return slots_; }
+    const OptimizerSpec& spec() const { return spec_; }
+
+  private:
+    OptimizerSpec spec_;
+    std::vector<Slot> slots_;
+    int64_t steps_ = 0;
+};
+
+}  // namespace lumachrome

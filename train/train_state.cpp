@@ -1,0 +1,60 @@
+#include "train/train_state.hpp"
+
+#include <cstdlib>
+
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+namespace {
+
+const char* kFirst = "optimizer.first.";
+const char* kSecond = "optimizer.second.";
+
+}  // namespace
+
+std::string state_path(const std::string& run) { return run + "/state.safetensors"; }
+std::string model_path(const std::string& run) { return run + "/model.safetensors"; }
+
+void save_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer,
+                      const TrainProgress& progress, const Metadata& extra) {
+    TensorFile file = model_file(net, extra);
+    const TensorFile model = file;
+    file.metadata["step"] = std::to_string(progress.step);
+    file.metadata["seconds"] = std::to_string(progress.seconds);
+    file.metadata["optimizer_rule"] = std::to_string(optimizer.spec().rule);
+    for (Optimizer::Slot& slot : optimizer.slots()) {
+        file.tensors[kFirst + slot.name] = to_file_order(slot.first);
+        file.tensors[kSecond + slot.name] = to_file_order(slot.second);
+    }
+    write_tensor_file(state_path(run), file, true);
+    write_tensor_file(model_path(run), model, true);
+}
+
+TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer) {
+    const std::string path = state_path(run);
+    TensorFile file = read_tensor_file(path);
+    const auto take = [&](const std::string& name, Tensor& into) {
+        const auto it = file.tensors.find(name);
+        if (it == file.tensors.end()) throw ModelError(path + ": tensor " + name + " is missing");
+        const Tensor value = to_memory_order(it->second);
+        if (value.shape() != into.shape() || value.dtype() != into.dtype())
+            throw ModelError(path + ": tensor " + name + " is " + it->second.shape().str());
+        into = value.clone();
+        file.tensors.erase(it);
+    };
+    if (file.metadata["optimizer_rule"] != std::to_string(optimizer.spec().rule))
+        throw ModelError(path + ": was trained with another optimizer");
+    for (Optimizer::Slot& slot : optimizer.slots()) {
+        take(kFirst + slot.name, slot.first);
+        take(kSecond + slot.name, slot.second);
+    }
+    load_state(net, file, path);
+    TrainProgress progress;
+    progress.step = std::strtoll(file.metadata["step"].c_str(), nullptr, 10);
+    progress.seconds = std::strtod(file.metadata["seconds"].c_str(), nullptr);
+    if (progress.step <= 0) throw ModelError(path + ": metadata key step is missing");
+    optimizer.set_steps(progress.step);
+    return progress;
+}
+
+}  // namespace lumachrome

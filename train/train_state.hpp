@@ -1,0 +1,25 @@
+// A training run on disk. `state.safetensors` holds everything a resume needs (weights, running
+// statistics, optimizer slots, step) in one file that is replaced atomically, so that there is never
+// a mixture of two steps; `model.safetensors` is the network alone, for use and sharing.
+#pragma once
+#include <string>
+
+#include "model/state.hpp"
+#include "train/optimizers.hpp"
+
+namespace lumachrome {
+
+struct TrainProgress {
+    int64_t step = 0;
+    double seconds = 0;  // spent training so far, over all resumes
+};
+
+std::string state_path(const std::string& run);
+std::string model_path(const std::string& run);
+
+void save_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer,
+                      const TrainProgress& progress, const Metadata& extra);
+// Throws ModelError when the file is damaged or belongs to another network or optimizer.
+TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer);
+
+}  // namespace lumachrome
