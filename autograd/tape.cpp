@@ -66,7 +66,7 @@ GradIn Tape::slot(int index) {
     return {grads_[i], 0};
 }
 
-void Tape::backward(std::initializer_list<std::pair<Var, float>> roots) {
+void Tape::backward(std::initializer_list<std::pair<Var, double>> roots) {
     grads_.assign(nodes_.size(), {});
     for (const auto& [root, weight] : roots) {
         if (root.value.numel() != 1)

@@ -55,7 +55,7 @@ class Tape {
 
     // Adds weight * root over all (scalar) roots and differentiates: afterwards `grad` of every
     // trainable parameter on this tape is assigned. May run once; needs Phase::train.
-    void backward(std::initializer_list<std::pair<Var, float>> roots);
+    void backward(std::initializer_list<std::pair<Var, double>> roots);
     // The same from arbitrary output gradients dL/droot; for tests and explanations.
     void backward_from(std::initializer_list<std::pair<Var, Tensor>> roots);
     const Tensor& grad(const Var& input) const;  // of an input that wanted it, after backward

@@ -18,9 +18,9 @@ std::vector<OpFamily> op_families();
 
 // A known derivative bug, injected to show that the checks see it.
 struct DerivativeBug {
-    std::string name;         // "conv2d.kernel_not_flipped"
-    std::string family;       // the OpFamily it breaks
-    std::string explanation;
+    const char* name;    // "conv2d.kernel_not_flipped"
+    const char* family;  // the OpFamily it breaks
+    const char* explanation;
     // Called after the right backward; spoils the gradients.
     void (*spoil)(const OpCase&, const Tensor& dout, const Saved&, std::span<const GradIn> din);
 };

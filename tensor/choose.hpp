@@ -22,6 +22,7 @@ struct Implementation {
 std::string forced_implementation(std::string_view op);  // empty: none
 // Overrides LUMACHROME_FORCE within this process: "conv2d:naive", "" ends it. For tests.
 void force_implementations(std::string choices);
+const std::string& forced_choices();
 
 // Receives one line per decision; null (the default) means nobody listens.
 using ExplainSink = std::function<void(const std::string&)>;

@@ -24,12 +24,14 @@ Image cut(const Image& image, int64_t top, int64_t left, int64_t side, bool mirr
             continue;
         }
         for (int64_t x = 0; x < side; ++x)
-            for (int64_t i = 0; i < pixel; ++i) to[(side - 1 - x) * pixel + i] = from[x * pixel + i];
+            for (int64_t i = 0; i < pixel; ++i)
+                to[(side - 1 - x) * pixel + i] = from[x * pixel + i];
     }
     return square;
 }
 
-// Maps ab [S/2,S/2,2] from Lab units to the target's range, in place; tells whether it is near gray.
+// Maps ab [S/2,S/2,2] from Lab units to the target's range, in place; tells whether it is near
+// gray.
 bool to_target(const Tensor& ab) {
     float* values = ab.data<float>();
     const int64_t pixels = ab.numel() / 2;

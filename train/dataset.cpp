@@ -250,7 +250,8 @@ class PhotoSet : public Dataset {
         }
         if (path.extension() == ".txt") return add_list(path);
         if (!is_photo(path))
-            throw InputError(source + ": not a folder, .tar, .txt list or photo (.jpg, .jpeg, .png)");
+            throw InputError(source +
+                             ": not a folder, .tar, .txt list or photo (.jpg, .jpeg, .png)");
         entries_.push_back({files_, source});
     }
 
@@ -315,7 +316,8 @@ class PhotoSet : public Dataset {
 
     void add_scenes(const std::string& source, uint64_t seed) {
         int64_t count = 0, side = 128;
-        const char *at = source.data() + std::strlen("scenes:"), *end = source.data() + source.size();
+        const char *at = source.data() + std::strlen("scenes:"),
+                   *end = source.data() + source.size();
         auto parsed = std::from_chars(at, end, count);
         bool right = parsed.ec == std::errc();
         if (right && parsed.ptr != end && *parsed.ptr == ':') {
@@ -324,8 +326,9 @@ class PhotoSet : public Dataset {
         }
         if (!right || parsed.ptr != end || count < 1 || count > 100'000'000 || side < 16 ||
             side > 4096)
-            throw UsageError(source + ": must be scenes:N or scenes:N:SIZE, N 1..100000000, SIZE "
-                                      "16..4096");
+            throw UsageError(source +
+                             ": must be scenes:N or scenes:N:SIZE, N 1..100000000, SIZE "
+                             "16..4096");
         const auto scenes = std::make_shared<const SceneSource>(seed, side);
         for (int64_t i = 0; i < count; ++i) {
             const auto& name = scene_names()[static_cast<size_t>(i % SceneSource::scene_count())];

@@ -3,16 +3,17 @@
 //   dataset -> augment -> loader -> trainer
 //
 // A source, as `train DATA` and `evaluate DATA` name it, is one of
-//   folder       every sub-folder is a class and may have folders of its own; photos in a sub-folder
-//                `unlabeled` or directly in the folder have no label, so a flat folder works too
+//   folder       every sub-folder is a class and may have folders of its own; what lies in a
+//                sub-folder `unlabeled` or directly in the folder is unlabeled, as in a flat folder
 //   shard folder a folder with *.tar: all its train-*.tar when it has such, else all its *.tar;
 //                other files in it are not looked at
 //   FILE.tar     uncompressed ustar (IEEE 1003.1), members class/name.jpg or name.jpg
 //   FILE.txt     a list: photo path, then optionally a tab and a class; paths relative to the list
 //   photo        one file, unlabeled
 //   scenes:N     N procedural photos of 128 pixels (scenes.hpp); scenes:N:SIZE sets the side
-// Photos are .jpg, .jpeg, .png in any case; names that begin with a dot are passed over. A labels.txt
-// in a folder, or beside a named .tar, lists its classes one a line and fixes their order.
+// Photos are .jpg, .jpeg, .png in any case; names that begin with a dot are passed over. A
+// labels.txt in a folder, or beside a named .tar, lists its classes one a line and fixes their
+// order.
 #pragma once
 #include <cstdint>
 #include <memory>

@@ -27,9 +27,9 @@ struct JointLoss {
     }
     void backward() const {
         if (classes)
-            color.tape->backward({{color, 1.0f}, {*classes, static_cast<float>(alpha)}});
+            color.tape->backward({{color, 1.0}, {*classes, alpha}});
         else
-            color.tape->backward({{color, 1.0f}});
+            color.tape->backward({{color, 1.0}});
     }
 };
 

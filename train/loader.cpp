@@ -28,7 +28,8 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, AugmentSpec spec, int64_t
     check(spec);
     const int64_t size = dataset_->size();
     if (size < 1 || size > std::numeric_limits<int32_t>::max())
-        throw UsageError("loader: cannot draw from a dataset of " + std::to_string(size) + " photos");
+        throw UsageError("loader: cannot draw from a dataset of " + std::to_string(size) +
+                         " photos");
     if (batch < 1 || workers < 1 || prefetch_batches < 1)
         throw UsageError("loader: batch " + std::to_string(batch) + ", workers " +
                          std::to_string(workers) + " and prefetch " +
@@ -135,7 +136,8 @@ Sample Loader::make_sample(int64_t epoch, int64_t place, Made& made) {
             reason = error.what();
         }
     }
-    throw InputError("no usable photo among " + std::to_string(tries) + " tried, the last: " + reason);
+    throw InputError("no usable photo among " + std::to_string(tries) +
+                     " tried, the last: " + reason);
 }
 
 std::shared_ptr<const Loader::Order> Loader::order(int64_t epoch) {

@@ -1,0 +1,20 @@
+// From words to options. cli.cpp is the one file that knows the parser library.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "apps/console.hpp"
+
+namespace lumachrome {
+
+struct Request {
+    ConsoleOptions console;
+    std::function<int(Console&)> run;  // returns the exit code
+};
+
+// `words` without the program's name. Help and version are requests like any other. Throws
+// UsageError, with the nearest command or option when one was mistyped.
+Request parse(std::vector<std::string> words);
+
+}  // namespace lumachrome

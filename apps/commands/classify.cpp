@@ -1,0 +1,34 @@
+#include "apps/commands/commands.hpp"
+#include "apps/commands/photos.hpp"
+#include "image/codec.hpp"
+#include "model/default_model.hpp"
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+
+int run_classify(const ClassifyOptions& options, Console& console) {
+    const Exec exec = exec_for(options, console);
+    const std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive);
+    const std::string weights = options.weights.empty() ? default_model_path() : options.weights;
+    Colorizer colorizer(weights, exec);
+    if (!colorizer.spec().use_global) throw ModelError(weights + ": this model has no class head");
+
+    Json::Array images;
+    const int code =
+        for_each_photo(photos, console, images, [&](const PhotoPath& photo, Json& record) {
+            const auto scores =
+                colorizer.classify(read_image(photo.path, {.max_pixels = options.max_pixels}));
+            record.set("scene", scene_json(scores, options.top));
+            console.print(photo.path);
+            for (size_t i = 0; i < scores.size() && static_cast<int64_t>(i) < options.top; ++i)
+                console.print(format("  %5.1f %%  ", 100 * scores[i].probability) +
+                              scores[i].label);
+        });
+    Json summary;
+    summary.set("images", std::move(images));
+    summary.set("device", exec.device.str());
+    console.result(summary);
+    return code;
+}
+
+}  // namespace lumachrome

@@ -1,0 +1,104 @@
+#include "train/evaluate.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "apps/commands/commands.hpp"
+#include "apps/exit_code.hpp"
+#include "model/default_model.hpp"
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+namespace {
+
+// Photos whose scenes the model does not know: their colours can be judged, their labels cannot.
+class WithoutLabels : public Dataset {
+  public:
+    explicit WithoutLabels(std::shared_ptr<const Dataset> data) : data_(std::move(data)) {}
+    int64_t size() const override { return data_->size(); }
+    Photo read(int64_t index) const override {
+        Photo photo = data_->read(index);
+        photo.label = -1;
+        return photo;
+    }
+    std::string name(int64_t index) const override { return data_->name(index); }
+    int64_t label(int64_t) const override { return -1; }
+
+  private:
+    std::shared_ptr<const Dataset> data_;
+};
+
+std::shared_ptr<const Dataset> open_for(const Spec& spec, const EvaluateOptions& options,
+                                        Console& console) {
+    auto data = open_dataset(options.data, options.seed);
+    const auto& known = spec.class_names;
+    const bool all_known =
+        std::all_of(data->classes().begin(), data->classes().end(), [&](const std::string& name) {
+            return std::find(known.begin(), known.end(), name) != known.end();
+        });
+    if (data->classes().empty()) return data;
+    if (all_known) return open_dataset(options.data, options.seed, known);
+    console.note("the model was trained on other scenes: top1 and top5 are left out");
+    return std::make_shared<WithoutLabels>(std::move(data));
+}
+
+void set_quality(Json& json, const ColorQuality& quality) {
+    json.set("psnr_rgb", quality.psnr_rgb);
+    json.set("rmse_ab", quality.rmse_ab);
+    json.set("delta_e2000_mean", quality.delta_e2000_mean);
+    json.set("colorfulness", quality.colorfulness);
+    json.set("near_gray_fraction", quality.near_gray_fraction);
+}
+
+std::string percent(double share) {
+    return std::isnan(share) ? "-" : format("%.1f %%", 100 * share);
+}
+
+}  // namespace
+
+int run_evaluate(const EvaluateOptions& options, Console& console) {
+    const Exec exec = exec_for(options, console);
+    const std::string weights = options.weights.empty() ? default_model_path() : options.weights;
+    Colorizer colorizer(weights, exec);
+    const auto data = open_for(colorizer.spec(), options, console);
+    const Evaluation result = evaluate(
+        colorizer, *data, options.limit, options.settings, [&](int64_t done, int64_t total) {
+            console.progress(double(done) / double(total),
+                             format("%ld/%ld photos", long{done}, long{total}));
+        });
+
+    Json json;
+    json.set("images", result.images);
+    set_quality(json, result);
+    json.set("colorfulness_truth", result.colorfulness_truth);
+    json.set("top1", result.top1);
+    json.set("top5", result.top5);
+    Json baseline;
+    set_quality(baseline, result.gray_baseline);
+    json.set("gray_baseline", std::move(baseline));
+    json.set("weights", weights);
+    json.set("device", exec.device.str());
+    console.result(json);
+
+    const ColorQuality& gray = result.gray_baseline;
+    console.print(format("%ld photos              coloured      gray", long{result.images}));
+    const auto row = [&](const char* name, double ours, double theirs) {
+        console.print(format("  %-20s %9.3f %9.3f", name, ours, theirs));
+    };
+    row("psnr_rgb (dB)", result.psnr_rgb, gray.psnr_rgb);
+    row("rmse_ab", result.rmse_ab, gray.rmse_ab);
+    row("delta_e2000_mean", result.delta_e2000_mean, gray.delta_e2000_mean);
+    row("colorfulness", result.colorfulness, gray.colorfulness);
+    row("near_gray_fraction", result.near_gray_fraction, gray.near_gray_fraction);
+    console.print(format("  colorfulness of the truth %.3f, scene top1 %s, top5 %s",
+                         result.colorfulness_truth, percent(result.top1).c_str(),
+                         percent(result.top5).c_str()));
+    if (options.max_rmse_ab && !(result.rmse_ab <= *options.max_rmse_ab)) {
+        console.error(
+            format("rmse_ab %.3f exceeds --max-rmse-ab %g", result.rmse_ab, *options.max_rmse_ab));
+        return kCheckFailed;
+    }
+    return kOk;
+}
+
+}  // namespace lumachrome

@@ -1,0 +1,191 @@
+#include <algorithm>
+#include <cmath>
+
+#include "apps/commands/commands.hpp"
+#include "apps/exit_code.hpp"
+#include "layers/op_cases.hpp"
+#include "model/gradcheck_suite.hpp"
+#include "tensor/error.hpp"
+#include "tensor/random.hpp"
+
+namespace lumachrome {
+namespace {
+
+constexpr size_t kFailuresShown = 10;
+
+int list_bugs(Console& console) {
+    Json::Array bugs;
+    for (const DerivativeBug& bug : derivative_bugs()) {
+        const std::string name = bug.name;
+        console.print(format("%-40s ", name.c_str()) + bug.explanation);
+        bugs.push_back(Json::Object{{"name", name}, {"explanation", bug.explanation}});
+    }
+    console.result(Json::Object{{"bugs", std::move(bugs)}});
+    return kOk;
+}
+
+int try_all_bugs(const Exec& exec, Console& console) {
+    Json::Array bugs;
+    int64_t caught = 0, total = 0;
+    for (const BugVerdict& bug : run_derivative_bugs(exec)) {
+        ++total;
+        caught += bug.caught;
+        console.print(format("%-7s %-40s ", bug.caught ? "caught" : "MISSED", bug.name.c_str()) +
+                      bug.explanation);
+        bugs.push_back(Json::Object{
+            {"name", bug.name}, {"explanation", bug.explanation}, {"caught", bug.caught}});
+    }
+    console.print(format("caught %ld of %ld", long{caught}, long{total}));
+    console.result(Json::Object{{"caught", caught}, {"total", total}, {"bugs", std::move(bugs)}});
+    return caught == total ? kOk : kCheckFailed;
+}
+
+double dot(const Tensor& a, const Tensor& b) {
+    double sum = 0;
+    for (int64_t i = 0; i < a.numel(); ++i) sum += a.item(i) * b.item(i);
+    return sum;
+}
+
+// phi(h) = <dy, f(x0 + h v)>: its slope at 0 by central differences of step h against the analytic
+// one. Large steps err by h^2 (the curve's own bend), small ones by rounding / h: a V.
+class StepSizes {
+  public:
+    StepSizes(const OpCase& c, const Exec& exec) : case_(c), exec_(exec) {
+        Random random(3, Random::Purpose::test);
+        std::vector<Shape> shapes;
+        for (const Tensor& input : c.inputs) shapes.push_back(input.shape());
+        const auto fill = [&](const Tensor& t) {
+            for (int64_t i = 0; i < t.numel(); ++i) t.data<double>()[i] = random.uniform(-1, 1);
+            return t;
+        };
+        v_ = fill(Tensor::empty(shapes[0], DType::f64));
+        dy_ = fill(Tensor::empty(c.op->infer(shapes), DType::f64));
+
+        Tensor y = Tensor::empty(dy_.shape(), DType::f64);
+        Saved saved;
+        c.op->forward(exec, c.inputs, y, &saved);
+        std::vector<GradIn> din(c.inputs.size());
+        din[0].grad = Tensor::empty(shapes[0], DType::f64);
+        c.op->backward(exec, dy_, saved, din);
+        analytic_ = dot(din[0].grad, v_);
+    }
+
+    double relative_error(double h, DType dtype) const {
+        const double slope = (phi(h, dtype) - phi(-h, dtype)) / (2 * h);
+        return std::fabs(slope - analytic_) / std::max(std::fabs(analytic_), 1e-300);
+    }
+
+  private:
+    double phi(double h, DType dtype) const {
+        std::vector<Tensor> in;
+        for (const Tensor& input : case_.inputs) in.push_back(input.to(dtype).clone());
+        const Tensor moved = case_.inputs[0].clone();
+        for (int64_t i = 0; i < moved.numel(); ++i)
+            moved.data<double>()[i] += h * v_.data<double>()[i];
+        in[0] = moved.to(dtype);
+        Tensor y = Tensor::empty(dy_.shape(), dtype);
+        case_.op->forward(exec_, in, y, nullptr);
+        return dot(dy_, y);
+    }
+
+    const OpCase& case_;
+    Exec exec_;
+    Tensor v_, dy_;
+    double analytic_ = 0;
+};
+
+// 1e-16 .. 1 as a bar.
+std::string bar(double error) {
+    constexpr double kCellsPerDecade = 2;
+    const double decades = std::clamp(16 + std::log10(std::max(error, 1e-16)), 0.0, 17.0);
+    return std::string(static_cast<size_t>(std::lround(decades * kCellsPerDecade)), '#');
+}
+
+int explain(const std::string& wanted, const Exec& exec, Console& console) {
+    // A linear op's differences are exact for every step; a curved one shows the whole V.
+    const std::string name = wanted.empty() ? "batch_norm" : wanted;
+    const std::vector<OpFamily> families = op_families();
+    const auto family = std::find_if(families.begin(), families.end(),
+                                     [&](const OpFamily& f) { return f.name == name; });
+    if (family == families.end()) throw UsageError("--op " + name + ": no such op");
+    // Of the activations, the sigmoid: ReLU has no curve.
+    auto chosen = std::find_if(family->cases.begin(), family->cases.end(), [](const OpCase& c) {
+        return c.smooth && c.differentiable[0] && c.op->name() != "relu";
+    });
+    if (chosen == family->cases.end()) chosen = family->cases.begin();
+    const StepSizes steps(*chosen, exec);
+
+    console.print(name + " (" + chosen->description + "), slope along a random direction of x0:");
+    console.print("relative error of central differences against the backward pass, by step size");
+    console.print("  step      f32       f64     f64 from 1e-16 to 1");
+    Json::Array curve;
+    for (int exponent = 1; exponent <= 12; ++exponent) {
+        const double h = std::pow(10.0, -exponent);
+        const double f32 = steps.relative_error(h, DType::f32);
+        const double f64 = steps.relative_error(h, DType::f64);
+        console.print(format("  1e-%02d  %.1e  %.1e  ", exponent, f32, f64) + bar(f64));
+        curve.push_back(Json::Object{{"step", h}, {"error_f32", f32}, {"error_f64", f64}});
+    }
+    console.print(
+        "Large steps see the curve bend (error ~ step^2), small ones the rounding of the "
+        "difference\n(error ~ precision / step); in f32 even the best step is poor. The suite "
+        "therefore differences\nin f64 and checks f32 by dual numbers, which have no step.");
+    console.result(
+        Json::Object{{"op", name}, {"case", chosen->description}, {"steps", std::move(curve)}});
+    return kOk;
+}
+
+}  // namespace
+
+int run_gradcheck_command(const GradcheckCommandOptions& options, Console& console) {
+    const Exec exec = exec_for(options, console);
+    if (options.bug == "list") return list_bugs(console);
+    if (options.bug == "all") return try_all_bugs(exec, console);
+    if (options.explain) return explain(options.op, exec, console);
+
+    const GradcheckReport report = run_gradcheck(exec, {options.op, options.bug});
+    Json::Array ops;
+    console.print(format("%-34s %-14s %7s %7s %12s", "op", "implementation", "checks", "failed",
+                         "worst error"));
+    for (const OpVerdict& op : report.ops) {
+        console.print(format("%-34s %-14s %7ld %7ld %12.2e", op.name.c_str(),
+                             op.implementation.c_str(), long{op.checks}, long{op.failed},
+                             op.worst_relative_error));
+        ops.push_back(Json::Object{{"name", op.name},
+                                   {"implementation", op.implementation},
+                                   {"checks", op.checks},
+                                   {"failed", op.failed},
+                                   {"worst_relative_error", op.worst_relative_error}});
+    }
+    Json::Array failures;
+    for (const GradCheck& check : report.failures) {
+        const bool shown = failures.size() < kFailuresShown;
+        failures.push_back(Json::Object{{"op", check.op},
+                                        {"implementation", check.implementation},
+                                        {"what", check.what},
+                                        {"relative_error", check.relative_error},
+                                        {"tolerance", check.tolerance}});
+        if (shown)
+            console.print(format("FAILED %s (%s), %s: error %.2e, tolerance %.2e", check.op.c_str(),
+                                 check.implementation.c_str(), check.what.c_str(),
+                                 check.relative_error, check.tolerance));
+    }
+    if (failures.size() > kFailuresShown)
+        console.print(format("... and %zu more", failures.size() - kFailuresShown));
+    console.print(format("%ld checks, %ld failed, worst relative error %.2e", long{report.checks},
+                         long{report.failed}, report.worst_relative_error));
+    Json json;
+    json.set("checks", report.checks);
+    json.set("failed", report.failed);
+    json.set("worst_relative_error", report.worst_relative_error);
+    json.set("devices", Json::Array{exec.device.str()});
+    json.set("ops", std::move(ops));
+    json.set("failures", std::move(failures));
+    if (!options.bug.empty()) json.set("broken", options.bug);
+    console.result(json);
+    if (!options.bug.empty() && report.failed == 0)
+        console.error("--break " + options.bug + ": no check noticed");
+    return report.failed > 0 || !options.bug.empty() ? kCheckFailed : kOk;
+}
+
+}  // namespace lumachrome

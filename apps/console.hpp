@@ -1,0 +1,47 @@
+// What people see: results on stdout, messages and progress on stderr. With --json, stdout carries
+// one object and nothing else.
+#pragma once
+#include <chrono>
+#include <string>
+
+#include "tensor/json.hpp"
+
+namespace lumachrome {
+
+struct ConsoleOptions {
+    bool json = false, quiet = false, verbose = false;
+};
+
+class Console {
+  public:
+    Console();
+    ~Console() { clear_progress(); }
+    Console(const Console&) = delete;
+    Console& operator=(const Console&) = delete;
+
+    ConsoleOptions options;
+
+    void print(const std::string& text);   // stdout, for people: nothing with --json
+    void result(const Json& object);       // stdout, for programs: nothing without --json
+    void note(const std::string& text);    // stderr, unless --quiet
+    void detail(const std::string& text);  // stderr, with --verbose
+    void error(const std::string& text);   // stderr, always, "lumachrome: text"
+
+    // A bar on one line of a terminal; elsewhere a plain line every ten seconds. A negative share:
+    // the end is unknown.
+    void progress(double share, const std::string& text);
+    void clear_progress();
+
+  private:
+    void line(const std::string& text);
+    bool terminal_, colors_;
+    bool bar_shown_ = false;
+    std::chrono::steady_clock::time_point last_progress_;
+};
+
+// printf into a string, for tables and messages.
+std::string format(const char* pattern, ...) __attribute__((format(printf, 1, 2)));
+std::string duration(double seconds);  // "42 s", "3 min 10 s", "5 h 2 min"
+double peak_rss_mib();                 // of this process so far
+
+}  // namespace lumachrome

@@ -1,0 +1,14 @@
+// What the process tells its caller; scripts rely on the numbers.
+#pragma once
+#include <exception>
+#include <string>
+
+namespace lumachrome {
+
+inline constexpr int kOk = 0, kInternalError = 1, kBadUsage = 2, kBadInput = 3, kBadModel = 4,
+                     kSomeFailed = 5, kCheckFailed = 6, kNoResource = 69, kStoppedEarly = 75;
+
+int exit_code(const std::exception& error);
+std::string message(const std::exception& error);  // its text
+
+}  // namespace lumachrome

@@ -1,0 +1,25 @@
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include "apps/cli.hpp"
+#include "apps/exit_code.hpp"
+#include "tensor/choose.hpp"
+
+int main(int argc, char** argv) {
+    using namespace lumachrome;
+    Console console;
+    const char* explain = std::getenv("LUMACHROME_EXPLAIN");
+    if (explain && std::string_view(explain) != "0" && *explain)
+        explain_sink() = [](const std::string& line) {
+            std::fprintf(stderr, "%s\n", line.c_str());
+        };
+    try {
+        const Request request = parse({argv + 1, argv + argc});
+        console.options = request.console;
+        return request.run(console);
+    } catch (const std::exception& error) {
+        console.error(message(error));
+        return exit_code(error);
+    }
+}

@@ -1,0 +1,131 @@
+#include "model/colorizer.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "image/color.hpp"
+#include "image/resize.hpp"
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+namespace {
+
+constexpr int64_t kAutoSize = 256;      // shorter side; larger inputs fade: a pixel sees 131 around it
+constexpr int64_t kAutoLongest = 2048;  // for strips: the longer side gives way first
+constexpr int64_t kLargest = 8192;
+
+int64_t round_to_stride(double side) {
+    return std::max<int64_t>(kStride, std::llround(side / double(kStride)) * kStride);
+}
+
+// Forces the naive kernels for one call.
+class NaivePath {
+  public:
+    explicit NaivePath(bool on) : on_(on), kept_(on ? forced_choices() : "") {
+        if (on_) force_implementations("conv2d:naive,linear:naive");
+    }
+    ~NaivePath() {
+        if (on_) force_implementations(kept_);
+    }
+    NaivePath(const NaivePath&) = delete;
+    NaivePath& operator=(const NaivePath&) = delete;
+
+  private:
+    bool on_;
+    std::string kept_;
+};
+
+}  // namespace
+
+NetworkSize network_size(int64_t height, int64_t width, const ColorizeSettings& settings) {
+    if (settings.size != 0 && (settings.size < kStride || settings.size > kLargest))
+        throw UsageError("--size " + std::to_string(settings.size) + " must be in 8..8192");
+    if (settings.full) {
+        const auto up = [](int64_t side) { return (side + kStride - 1) / kStride * kStride; };
+        return {up(height), up(width)};
+    }
+    const double shorter = double(std::min(height, width)), longer = double(std::max(height, width));
+    const double target = settings.size ? double(settings.size) : std::min(shorter, double(kAutoSize));
+    const int64_t small = round_to_stride(target);
+    const int64_t limit = settings.size ? kLargest : kAutoLongest;
+    const int64_t large = std::clamp(round_to_stride(longer * target / shorter), small, std::max(small, limit));
+    return height <= width ? NetworkSize{small, large} : NetworkSize{large, small};
+}
+
+Colorizer::Colorizer(const std::string& weights_path, const Exec& exec) : exec_(exec) {
+    LoadedModel model = load_model(weights_path);
+    net_ = std::move(model.net);
+    metadata_ = std::move(model.metadata);
+}
+
+Colorizer::Colorizer(std::unique_ptr<ColorNet> net, Metadata metadata, const Exec& exec)
+    : net_(std::move(net)), metadata_(std::move(metadata)), exec_(exec) {}
+
+Tensor Colorizer::network_input(const Tensor& luma, int64_t height, int64_t width) const {
+    // resize may hand back its input when nothing changes
+    const Tensor x = resize(luma, height, width).clone();
+    for (int64_t i = 0; i < x.numel(); ++i)
+        x.data<float>()[i] -= static_cast<float>(net_->spec.luma_mean);
+    return x.reshape({1, height, width, 1});
+}
+
+std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
+    const float* z = logits.data<float>();
+    const int64_t classes = logits.numel();
+    const double largest = *std::max_element(z, z + classes);
+    double sum = 0;
+    for (int64_t c = 0; c < classes; ++c) sum += std::exp(double(z[c]) - largest);
+    std::vector<SceneScore> result;
+    for (int64_t c = 0; c < classes; ++c) {
+        const auto& names = net_->spec.class_names;
+        result.push_back({names.empty() ? std::to_string(c) : names[static_cast<size_t>(c)],
+                          std::exp(double(z[c]) - largest) / sum});
+    }
+    std::stable_sort(result.begin(), result.end(), [](const SceneScore& a, const SceneScore& b) {
+        return a.probability > b.probability;
+    });
+    return result;
+}
+
+Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settings) {
+    const NaivePath path(settings.naive);
+    const Tensor gray = luma(photo);
+    const NetworkSize size = network_size(photo.height, photo.width, settings);
+    const auto start = std::chrono::steady_clock::now();
+
+    Tape tape(Phase::eval, exec_);
+    const Var x = tape.input(network_input(gray, size.height, size.width));
+    const int64_t side = net_->spec.global_size;
+    const bool same = size.height == side && size.width == side;
+    const Var copy = same || !net_->spec.use_global ? x : tape.input(network_input(gray, side, side));
+    const ColorNet::Output output = (*net_)(x, copy);
+
+    Colorized result;
+    result.network_milliseconds =
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    result.network_height = size.height;
+    result.network_width = size.width;
+    if (output.logits) result.scene = scores(output.logits->value);
+
+    const Tensor ab = output.color.value.reshape({size.height / 2, size.width / 2, kOutputChannels});
+    if (!all_finite(ab)) throw ModelError("the network's output is not finite: the weights are damaged");
+    const float scale = static_cast<float>(net_->spec.ab_scale);
+    for (int64_t i = 0; i < ab.numel(); ++i) {
+        float& value = ab.data<float>()[i];
+        value = scale * (2 * value - 1);
+    }
+    result.image = merge_luma_chroma(photo, gray, resize(ab, photo.height, photo.width),
+                                     static_cast<float>(settings.saturation));
+    return result;
+}
+
+std::vector<SceneScore> Colorizer::classify(const Image& photo) {
+    if (!net_->spec.use_global) throw ModelError("this model has no class head");
+    Tape tape(Phase::eval, exec_);
+    const int64_t side = net_->spec.global_size;
+    const Var copy = tape.input(network_input(luma(photo), side, side));
+    return scores(net_->classify(net_->global_features(net_->low_level(copy))).value);
+}
+
+}  // namespace lumachrome

@@ -1,0 +1,62 @@
+// A photo in, a colour photo out: the network with what surrounds it.
+//
+//   photo -> luma at full size -> shrunk to the network's size, mean subtracted -> ab at half that size
+//         -> enlarged to full size -> merged with the photo's own luma
+//
+// Walk 1, stop 1: photo -> PNG.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "image/image.hpp"
+#include "model/state.hpp"
+
+namespace lumachrome {
+
+struct ColorizeSettings {
+    int64_t size = 0;       // shorter side of the network's input, pixels; 0: auto
+    bool full = false;      // the network runs at the photo's own size
+    double saturation = 1;  // factor on the predicted chroma
+    bool naive = false;     // the definition's loops instead of the fast kernels
+};
+
+struct SceneScore {
+    std::string label;
+    double probability;
+};
+
+struct Colorized {
+    Image image;                          // size, depth and alpha of the photo; 3 or 4 channels
+    int64_t network_width = 0, network_height = 0;
+    std::vector<SceneScore> scene;        // most probable first; empty without a class head
+    double network_milliseconds = 0;
+};
+
+struct NetworkSize {
+    int64_t height, width;  // multiples of 8
+};
+// Throws UsageError for a size outside 8..8192.
+NetworkSize network_size(int64_t photo_height, int64_t photo_width, const ColorizeSettings& settings);
+
+class Colorizer {
+  public:
+    // Throws ModelError naming the file.
+    Colorizer(const std::string& weights_path, const Exec& exec);
+    Colorizer(std::unique_ptr<ColorNet> net, Metadata metadata, const Exec& exec);
+
+    const Metadata& metadata() const { return metadata_; }
+    const Spec& spec() const { return net_->spec; }
+
+    Colorized colorize(const Image& photo, const ColorizeSettings& settings = {});
+    std::vector<SceneScore> classify(const Image& photo);
+
+  private:
+    Tensor network_input(const Tensor& luma, int64_t height, int64_t width) const;
+    std::vector<SceneScore> scores(const Tensor& logits) const;
+    std::unique_ptr<ColorNet> net_;
+    Metadata metadata_;
+    Exec exec_;
+};
+
+}  // namespace lumachrome

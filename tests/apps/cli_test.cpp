@@ -1,0 +1,355 @@
+// The binary as people and scripts meet it: exit codes, --json keys, what is written and what is
+// not, and the hostile files of hostile.hpp.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tensor/file.hpp"
+#include "tensor/json.hpp"
+#include "tests/apps/hostile.hpp"
+#include "tests/apps/process.hpp"
+
+using namespace lumachrome;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr double kMostSeconds = 1, kMostMib = 200;
+
+void write_bytes(const std::string& path, const Bytes& bytes) {
+    write_file_atomic(path, bytes, true);
+}
+
+// A folder with a network that nobody trained and two photos.
+struct Place : TemporaryFolder {
+    const TemporaryFolder& here = *this;
+    std::string weights = here / "tiny.safetensors";
+    std::string photo = here / "photo.png", other = here / "other.jpg";
+
+    Place() {
+        Spec spec = preset("tiny");
+        spec.classes = 3;
+        spec.class_names = {"desert", "forest", "sea"};
+        ColorNet net(spec, 1);
+        write_tensor_file(weights, model_file(net, {{"licence", "CC0-1.0"}}), true);
+        write_image(photo, striped(41, 30), true);
+        write_image(other, striped(24, 24), true);
+    }
+    Finished colorize(std::vector<std::string> words,
+                      const std::string& input = "/dev/null") const {
+        words.insert(words.begin(), {"colorize", "--weights", weights});
+        return run(std::move(words), input);
+    }
+};
+
+void check_keys(const Json& json, const std::vector<std::string>& keys) {
+    for (const std::string& key : keys) {
+        CAPTURE(key);
+        CHECK(json.find(key) != nullptr);
+    }
+}
+
+int rec601(const uint8_t* p) {
+    return static_cast<int>(std::lround(0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2]));
+}
+
+}  // namespace
+
+TEST_CASE("colorize writes a photo of the same size and luma, and tells about it") {
+    const Place place;
+    const std::string output = place / "out.png";
+    const Finished done = place.colorize({place.photo, "-o", output, "--json"});
+    CHECK(done.code == 0);
+    const Json json = Json::parse(done.out);
+    check_keys(json, {"images", "device", "peak_rss_mib"});
+    const Json& image = json.at("images").array().at(0);
+    check_keys(image, {"input", "output", "width", "height", "network_width", "network_height"});
+    check_keys(image.at("milliseconds"), {"decode", "network", "encode", "total"});
+    check_keys(image.at("scene").array().at(0), {"label", "probability"});
+    CHECK(image.at("output").string() == output);
+
+    const Image before = read_image(place.photo), after = read_image(output);
+    REQUIRE(after.width == before.width);
+    REQUIRE(after.height == before.height);
+    int worst = 0;
+    for (size_t i = 0; i < before.bytes.size(); i += 3)
+        worst = std::max(worst, std::abs(rec601(&before.bytes[i]) - rec601(&after.bytes[i])));
+    CHECK(worst <= 1);
+}
+
+TEST_CASE("colorize names its output, and never replaces a file unasked") {
+    const Place place;
+    CHECK(place.colorize({place.photo}).code == 0);
+    CHECK(fs::exists(place / "photo-color.png"));
+    CHECK(place.colorize({place.other}).code == 0);
+    CHECK(fs::exists(place / "other-color.png"));
+
+    const std::string before = contents(place / "photo-color.png");
+    const Finished again = place.colorize({place.photo, "--saturation", "0"});
+    CHECK(again.code == 2);
+    CHECK(again.messages() == 1);
+    CHECK(contents(place / "photo-color.png") == before);
+    CHECK(place.colorize({place.photo, "--skip-existing"}).code == 0);
+    CHECK(contents(place / "photo-color.png") == before);
+    CHECK(place.colorize({place.photo, "--saturation", "0", "--overwrite"}).code == 0);
+    CHECK(contents(place / "photo-color.png") != before);
+
+    CHECK(place.colorize({place.photo, "-o", place.photo, "--overwrite"}).code == 2);
+    CHECK(place.colorize({place.photo, place.other, "-o", place / "one.png"}).code == 2);
+    CHECK(place.colorize({place.photo, "-o", place / "no/such/folder.png"}).code == 2);
+    CHECK(place.colorize({place.photo, "-o", place / "photo.tiff"}).code == 2);
+    write_image(place / "photo.jpg", striped(8, 8), true);
+    const Finished both = place.colorize({place.photo, place / "photo.jpg", "-o", place / "both/"});
+    CHECK(both.code == 2);  // both would be both/photo-color.png
+    CHECK_FALSE(fs::exists(place / "both/photo-color.png"));
+
+    CHECK(place.colorize({place.photo, "-o", place / "out.jpg"}).code == 0);
+    CHECK(contents(place / "out.jpg").starts_with("\xff\xd8\xff"));
+    write_image(place / "clear.png", striped(8, 8, 4), true);
+    CHECK(place.colorize({place / "clear.png", "-o", place / "clear.jpg"}).code == 2);
+}
+
+TEST_CASE("colorize takes folders, patterns and pipes, and goes on after a bad photo") {
+    const Place place;
+    const std::string folder = place / "album";
+    fs::create_directories(folder + "/deep");
+    fs::copy(place.photo, folder + "/a.png");
+    fs::copy(place.photo, folder + "/deep/b.png");
+    write_bytes(folder + "/c.png", {1, 2, 3});
+
+    const Finished batch = place.colorize({folder, "-r", "-o", place / "out/", "--json"});
+    CHECK(batch.code == 5);
+    CHECK(batch.messages() >= 1);
+    const Json json = Json::parse(batch.out);
+    const auto& images = json.at("images").array();
+    REQUIRE(images.size() == 3);
+    CHECK(images[1].find("error") != nullptr);
+    CHECK(images[0].find("error") == nullptr);
+    CHECK(fs::exists(place / "out/a-color.png"));
+    CHECK(fs::exists(place / "out/deep/b-color.png"));
+
+    CHECK(place.colorize({place / "album/a*.png"}).code == 0);
+    CHECK(fs::exists(folder + "/a-color.png"));
+    fs::create_directories(place / "nothing");
+    CHECK(place.colorize({place / "nothing"}).code == 3);
+
+    const Finished piped = place.colorize({"-", "-q"}, place.photo);
+    CHECK(piped.code == 0);
+    CHECK(piped.out.starts_with("\x89PNG"));
+    CHECK(piped.err.empty());
+    CHECK(place.colorize({"-", "-o", "-", "--format", "jpeg"}, place.photo)
+              .out.starts_with("\xff\xd8"));
+    CHECK(place.colorize({"-", "--json"}, place.photo).code == 2);
+}
+
+TEST_CASE("wrong requests end in exit code 2 and one helpful line") {
+    const Finished typo = run({"colorise", "x.png"});
+    CHECK(typo.code == 2);
+    CHECK(typo.err == "lumachrome: unknown command colorise; did you mean colorize?\n");
+    const Finished option = run({"colorize", "x.png", "--overwite"});
+    CHECK(option.code == 2);
+    CHECK(option.err.find("did you mean --overwrite?") != std::string::npos);
+    const std::vector<std::vector<std::string>> wrong = {
+        {"colorize"},
+        {"bench", "inferr"},
+        {"colorize", "x.png", "--size", "7"},
+        {"colorize", "x.png", "--device", "gpu"},
+        {"train", "scenes:5", "--out", "/tmp/x", "--precision", "bf16"},
+        {"train", "scenes:0", "--out", "/tmp/x"},
+        {"inspect"},
+        {"inspect", "--preset", "huge"},
+        {"gradcheck", "--op", "nothing"},
+        {"gradcheck", "--break", "nothing"}};
+    for (const auto& words : wrong) {
+        const Finished done = run(words);
+        CAPTURE(done.err);
+        CHECK(done.code == 2);
+        CHECK(done.messages() == 1);
+        CHECK(done.out.empty());
+    }
+    CHECK(run({"doctor", "--device", "cuda"}).code == 69);
+    CHECK(run({"--help"}).code == 0);
+    for (const char* command :
+         {"colorize", "classify", "train", "evaluate", "gradcheck", "inspect", "doctor"}) {
+        const Finished help = Process({command, "--help"}).wait();
+        CHECK(help.code == 0);
+        CHECK(help.out.find("Examples:") < help.out.find("Options:"));
+    }
+}
+
+TEST_CASE("the other commands keep their keys") {
+    const Place place;
+    const auto json = [](std::vector<std::string> words) {
+        words.push_back("--json");
+        const Finished done = run(words);
+        CAPTURE(done.err);
+        REQUIRE(done.code == 0);
+        return Json::parse(done.out);
+    };
+    const Json classified =
+        json({"classify", place.photo, "--weights", place.weights, "--top", "2"});
+    CHECK(classified.at("images").array().at(0).at("scene").array().size() == 2);
+
+    const std::vector<std::string> quality = {"psnr_rgb", "rmse_ab", "delta_e2000_mean",
+                                              "colorfulness", "near_gray_fraction"};
+    const Json evaluated = json({"evaluate", "scenes:3:32", "--weights", place.weights});
+    check_keys(evaluated, quality);
+    check_keys(evaluated, {"images", "colorfulness_truth", "top1", "top5"});
+    check_keys(evaluated.at("gray_baseline"), quality);
+    CHECK(run({"evaluate", "scenes:2:32", "--weights", place.weights, "--max-rmse-ab", "0"}).code ==
+          6);
+
+    const Json paper = json({"inspect", "--preset", "paper"});
+    CHECK(paper.at("parameters_without_norm_and_classifier").integer() == 43'218'402);
+    CHECK(paper.at("macs_per_pixel").number() == 163'872);
+    CHECK(paper.at("receptive_field").integer() == 131);
+    check_keys(paper, {"parameters", "macs", "layers"});
+    CHECK(json({"inspect", place.weights}).at("metadata").at("licence").string() == "CC0-1.0");
+
+    const Json checked = json({"gradcheck", "--op", "upsample"});
+    check_keys(checked, {"checks", "failed", "worst_relative_error", "devices"});
+    check_keys(checked.at("ops").array().at(0),
+               {"name", "implementation", "checks", "worst_relative_error"});
+    CHECK(checked.at("failed").integer() == 0);
+    CHECK(run({"gradcheck", "--break", "upsample.mean"}).code == 6);
+    CHECK(json({"gradcheck", "--explain"}).at("steps").array().size() == 12);
+
+    const std::vector<std::string> small = {"--preset", "tiny", "--size", "64", "--runs", "1"};
+    const auto bench = [&](std::vector<std::string> words) {
+        words.insert(words.end(), small.begin(), small.end());
+        return json(words);
+    };
+    check_keys(bench({"bench", "infer"}), {"size", "median_ms", "min_ms", "max_ms", "peak_rss_mib",
+                                           "gmacs", "device", "threads", "path"});
+    check_keys(bench({"bench", "train", "--batch", "2"}),
+               {"median_ms", "images_per_second", "peak_rss_mib", "device", "precision"});
+    check_keys(bench({"bench", "ops", "--filter", "linear"}).at("ops").array().at(0),
+               {"problem", "implementation", "median_us", "gflops"});
+
+    check_keys(json({"doctor"}), {"cpu", "cpu_features", "threads", "affinity", "cuda", "mpi",
+                                  "nccl", "default_model"});
+    CHECK(json({"data", "scenes", place / "made", "--count", "3", "--size", "32"})
+              .at("images")
+              .integer() == 3);
+    fs::copy_file(place / "made/beach/000000.png", place / "made/beach/again.png");
+    check_keys(json({"data", "scan", place / "made"}), {"images", "rejected", "reasons"});
+}
+
+TEST_CASE("train ends, stops on a signal, resumes and fine-tunes") {
+    const Place place;
+    const std::string run_folder = place / "run";
+    const std::vector<std::string> words = {"train",    "scenes:12:64", "--out",   run_folder,
+                                            "--preset", "tiny",         "--batch", "2"};
+    const auto with = [&](std::vector<std::string> more) {
+        more.insert(more.begin(), words.begin(), words.end());
+        return more;
+    };
+    const Finished done = run(with({"--steps", "2", "--json"}));
+    CAPTURE(done.err);
+    REQUIRE(done.code == 0);
+    const Json json = Json::parse(done.out);
+    check_keys(json, {"step", "epoch", "images_per_second", "color_loss", "class_loss", "top1",
+                      "checkpoint"});
+    CHECK(json.at("step").integer() == 2);
+    CHECK(fs::exists(json.at("checkpoint").string()));
+    CHECK(run(with({"--steps", "2"})).code == 2);  // holds a run already
+
+    const Process process(with({"--resume", "--steps", "1000000", "--threads", "1"}));
+    while (contents(process.files.path / "err").empty() && kill(process.id, 0) == 0) usleep(10'000);
+    kill(process.id, SIGINT);
+    const Finished stopped = process.wait();
+    CHECK(stopped.code == 75);
+    CHECK(stopped.err.find("train --resume --config " + run_folder + "/train.ini") !=
+          std::string::npos);
+    const Finished resumed =
+        run({"train", "--resume", "--config", run_folder + "/train.ini", "--steps", "3", "--json"});
+    CAPTURE(resumed.err);
+    CHECK(resumed.code == 0);
+    CHECK(Json::parse(resumed.out).at("step").integer() >= 3);
+
+    // Other scenes than the checkpoint's three: a new class head.
+    CHECK(run({"train", "scenes:6:64", "--out", place / "tuned", "--init", place.weights, "--steps",
+               "1", "--batch", "2"})
+              .code == 0);
+    CHECK(
+        run({"train", "scenes:6:64", "--out", place / "no", "--init", place.photo, "--steps", "1"})
+            .code == 4);
+    CHECK(run({"train", place / "none", "--out", place / "no"}).code == 3);
+}
+
+TEST_CASE("hostile photos: the right exit code, one line, nothing written, no waste") {
+    const Place place;
+    std::vector<Hostile> photos = hostile_photos();
+    CHECK(photos.size() >= 40);
+    for (const Hostile& hostile : photos) {
+        const std::string path = place / hostile.name, output = place / "out.png";
+        write_bytes(path, hostile.bytes);
+        const Finished done = place.colorize({path, "-o", output});
+        CAPTURE(hostile.name);
+        CAPTURE(done.err);
+        CHECK(done.code == hostile.code);
+        CHECK(done.messages() == 1);
+        CHECK(done.err.starts_with("lumachrome: " + path + ": "));
+        CHECK(done.cpu_seconds < kMostSeconds);
+        CHECK(done.peak_mib < kMostMib);
+        CHECK_FALSE(fs::remove(output));
+    }
+}
+
+TEST_CASE("odd photos come out in their size") {
+    const Place place;
+    for (const Hostile& odd : odd_photos()) {
+        const std::string path = place / odd.name, output = place / ("out-" + odd.name);
+        write_bytes(path, odd.bytes);
+        const Finished done = place.colorize({path, "-o", output});
+        CAPTURE(odd.name);
+        CAPTURE(done.err);
+        CHECK(done.code == odd.code);
+        CHECK(done.cpu_seconds < kMostSeconds);
+        CHECK(done.peak_mib < kMostMib);
+        REQUIRE(fs::exists(output));
+        const Image before = read_image(path), after = read_image(output);
+        CHECK(after.width == before.width);
+        CHECK(after.height == before.height);
+    }
+}
+
+TEST_CASE("broken checkpoints: exit code 4, one line, nothing written, no waste") {
+    const Place place;
+    for (const Hostile& hostile : hostile_models()) {
+        const std::string path = place / hostile.name, output = place / "out.png";
+        write_bytes(path, hostile.bytes);
+        const Finished done = run({"colorize", place.photo, "-o", output, "--weights", path});
+        CAPTURE(hostile.name);
+        CAPTURE(done.err);
+        CHECK(done.code == hostile.code);
+        CHECK(done.messages() == 1);
+        CHECK(done.err.find(path + ": ") != std::string::npos);
+        CHECK(done.cpu_seconds < kMostSeconds);
+        CHECK(done.peak_mib < kMostMib);
+        CHECK_FALSE(fs::remove(output));
+    }
+}
+
+TEST_CASE("what is no file at all") {
+    const Place place;
+    const std::string output = place / "out.png";
+    const auto check = [&](const Finished& done, int code) {
+        CAPTURE(done.err);
+        CHECK(done.code == code);
+        CHECK(done.messages() == 1);
+        CHECK_FALSE(fs::remove(output));
+    };
+    check(place.colorize({place / "missing.png", "-o", output}), 3);
+    check(place.colorize({place / "no*match.png", "-o", output}), 3);
+    check(place.colorize({place / "new\nline.png", "-o", output}), 3);
+    fs::create_directories(place / "folder.png");
+    check(place.colorize({place / "folder.png", "-o", output}), 3);
+    check(run({"colorize", place.photo, "-o", output, "--weights", place / "folder.png"}), 4);
+    check(run({"colorize", place.photo, "-o", output, "--weights", place / "missing.safetensors"}),
+          4);
+    check(place.colorize({"-", "-o", output}, "/dev/null"), 3);
+    if (geteuid() == 0) return;  // root reads everything
+    fs::permissions(place.photo, fs::perms::none);
+    check(place.colorize({place.photo, "-o", output}), 3);
+}

@@ -1,0 +1,113 @@
+#include <doctest/doctest.h>
+
+#include "autograd/tape.hpp"
+#include "layers/activation.hpp"
+#include "layers/linear.hpp"
+#include "layers/mse_loss.hpp"
+#include "layers/op_cases.hpp"
+#include "support/random_tensor.hpp"
+#include "tensor/error.hpp"
+
+using namespace lumachrome;
+
+TEST_CASE("a layer used twice receives both gradients") {
+    Linear layer(3, 3);
+    layer.weight.value = random_tensor({3, 3}, 1);
+    const Tensor x = random_tensor({2, 3}, 2), target = random_tensor({2, 3}, 3);
+    Tape tape(Phase::train, Exec{});
+    const Var twice = layer(layer(tape.input(x)));
+    tape.backward({{mse_loss(twice, tape.input(target)), 1.0}});
+    const Tensor both = layer.weight.grad.clone();
+
+    // The same with two copies of the layer: the gradients must add up.
+    Linear first(3, 3), second(3, 3);
+    first.weight.value = second.weight.value = layer.weight.value;
+    Tape apart(Phase::train, Exec{});
+    apart.backward({{mse_loss(second(first(apart.input(x))), apart.input(target)), 1.0}});
+    for (int64_t i = 0; i < 9; ++i)
+        CHECK(both.item(i) ==
+              doctest::Approx(first.weight.grad.item(i) + second.weight.grad.item(i)).epsilon(1e-5));
+}
+
+TEST_CASE("several roots are weighted and added") {
+    Linear layer(2, 1);
+    layer.weight.value = random_tensor({1, 2}, 1);
+    const Tensor x = random_tensor({4, 2}, 2);
+    const auto gradient = [&](double a, double b) {
+        Tape tape(Phase::train, Exec{});
+        const Var y = layer(tape.input(x));
+        const Var l1 = mse_loss(y, tape.input(Tensor::zeros({4, 1})));
+        const Var l2 = mse_loss(activate(y, Activation::sigmoid), tape.input(Tensor::zeros({4, 1})));
+        tape.backward({{l1, a}, {l2, b}});
+        return layer.weight.grad.clone();
+    };
+    const Tensor one = gradient(1, 0), other = gradient(0, 1), both = gradient(2, 3);
+    for (int64_t i = 0; i < 2; ++i)
+        CHECK(both.item(i) == doctest::Approx(2 * one.item(i) + 3 * other.item(i)).epsilon(1e-5));
+}
+
+TEST_CASE("gradients are assigned anew by every backward, zero where no path leads") {
+    Linear used(2, 1), unused(2, 1);
+    used.weight.value = random_tensor({1, 2}, 1);
+    for (int round = 0; round < 2; ++round) {
+        Tape tape(Phase::train, Exec{});
+        const Var x = tape.input(random_tensor({4, 2}, 2));
+        const Var ignored = unused(x);
+        (void)ignored;
+        tape.backward({{mse_loss(used(x), tape.input(Tensor::zeros({4, 1}))), 1.0}});
+        static Tensor first;
+        if (round == 0) first = used.weight.grad.clone();
+        CHECK(bit_equal(first, used.weight.grad));
+        CHECK(unused.weight.grad.item() == 0);
+    }
+}
+
+TEST_CASE("a frozen parameter gets no gradient and costs none") {
+    Linear layer(2, 2);
+    layer.weight.trainable = false;
+    Tape tape(Phase::train, Exec{});
+    const Var x = tape.input(random_tensor({1, 2}, 1), true);
+    tape.backward({{mse_loss(layer(x), tape.input(Tensor::zeros({1, 2}))), 1.0}});
+    CHECK_FALSE(layer.weight.grad.defined());
+    CHECK(layer.bias.grad.defined());
+    CHECK(tape.grad(x).shape() == Shape{1, 2});
+}
+
+TEST_CASE("misuse is refused with a reason") {
+    Tape tape(Phase::eval, Exec{}), other(Phase::train, Exec{});
+    const Var x = tape.input(random_tensor({1, 2}, 1));
+    CHECK_THROWS_AS(other.apply(std::make_shared<ActivationOp>(Activation::relu), {x}), Error);
+    const Var loss = mse_loss(x, tape.input(Tensor::zeros({1, 2})));
+    CHECK_THROWS_AS(tape.backward({{loss, 1.0}}), Error);
+    const Var y = other.input(random_tensor({1, 2}, 1), true);
+    CHECK_THROWS_AS(other.backward({{y, 1.0}}), ShapeError);
+    CHECK_THROWS_AS(other.backward({{mse_loss(y, y), 1.0}}), Error);
+}
+
+TEST_CASE("the trace phase infers shapes without memory") {
+    Linear layer(3, 5);
+    Tape tape(Phase::trace, Exec{});
+    const Var y = layer(tape.input(Tensor::empty({int64_t{1} << 30, 3}, DType::f32, {Device::meta})));
+    CHECK(y.shape() == Shape{int64_t{1} << 30, 5});
+    CHECK(tape.nodes().size() == 4);
+}
+
+TEST_CASE("the checks catch every injected derivative bug, and only in the broken op") {
+    int64_t caught = 0;
+    for (const DerivativeBug& bug : derivative_bugs())
+        for (const OpFamily& family : op_families()) {
+            if (family.name != bug.family) continue;
+            int64_t failed = 0, failed_values = 0;
+            for (const OpCase& c : broken(family.cases, bug))
+                for (const GradCheck& check : check_op(c, Exec{}, family.implementations[0], 3)) {
+                    failed += !check.passed();
+                    failed_values += !check.passed() && check.what.find(": value") != std::string::npos;
+                }
+            CAPTURE(bug.name);
+            CHECK(failed > 0);
+            CHECK(failed_values == 0);
+            caught += failed > 0;
+        }
+    CHECK(caught >= 25);
+    CHECK(caught == std::ssize(derivative_bugs()));
+}

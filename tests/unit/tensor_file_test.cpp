@@ -1,0 +1,134 @@
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "support/random_tensor.hpp"
+#include "tensor/error.hpp"
+#include "tensor/file.hpp"
+#include "tensor/json.hpp"
+#include "tensor/tensor_file.hpp"
+
+using namespace lumachrome;
+
+namespace {
+
+std::vector<uint8_t> with_header(const std::string& header, size_t buffer_bytes) {
+    std::vector<uint8_t> bytes(8 + header.size() + buffer_bytes);
+    const uint64_t length = header.size();
+    std::memcpy(bytes.data(), &length, 8);
+    std::memcpy(bytes.data() + 8, header.data(), header.size());
+    return bytes;
+}
+
+std::string error_of(std::vector<uint8_t> bytes) {
+    try {
+        parse_tensor_file(std::move(bytes), "file");
+    } catch (const ModelError& error) {
+        return error.what();
+    }
+    return "accepted";
+}
+
+TensorFile sample() {
+    TensorFile file;
+    file.metadata["licence"] = "none \"quoted\"";
+    file.tensors["b.weight"] = random_tensor({2, 3}, 1);
+    file.tensors["a.weight"] = to_f16(random_tensor({4}, 2));
+    file.tensors["scalar"] = random_tensor({}, 3, DType::f64);
+    file.tensors["empty"] = Tensor::empty({0, 3});
+    return file;
+}
+
+}  // namespace
+
+TEST_CASE("tensor files come back bit for bit") {
+    const TensorFile file = sample();
+    const TensorFile again = parse_tensor_file(serialize(file), "file");
+    CHECK(again.metadata == file.metadata);
+    REQUIRE(again.tensors.size() == file.tensors.size());
+    for (const auto& [name, tensor] : file.tensors) CHECK(bit_equal(again.tensors.at(name), tensor));
+}
+
+TEST_CASE("every truncation of a tensor file is refused") {
+    const std::vector<uint8_t> bytes = serialize(sample());
+    for (size_t length = 0; length < bytes.size(); ++length)
+        REQUIRE(error_of({bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(length)}) != "accepted");
+    std::vector<uint8_t> longer = bytes;
+    longer.push_back(0);
+    CHECK(error_of(longer) != "accepted");
+}
+
+TEST_CASE("each rule of strict safetensors has its message") {
+    const auto tensor = [](const char* dtype, const char* shape, const char* offsets) {
+        return std::string(R"({"t":{"dtype":")") + dtype + R"(","shape":)" + shape +
+               R"(,"data_offsets":)" + offsets + "}}";
+    };
+    struct {
+        std::string header;
+        size_t bytes;
+        const char* message;
+    } const cases[] = {
+        {tensor("F32", "[2]", "[0,8]"), 8, "accepted"},
+        {"  " + tensor("F32", "[2]", "[0,8]") + "  ", 8, "accepted"},
+        {tensor("I32", "[2]", "[0,8]"), 8, "dtype I32"},
+        {tensor("F32", "[3]", "[0,8]"), 8, "do not hold"},
+        {tensor("F32", "[-2]", "[0,8]"), 8, "negative"},
+        {tensor("F32", "[1,1,1,1,2]", "[0,8]"), 8, "rank exceeds 4"},
+        {tensor("F32", "[2.0]", "[0,8]"), 8, "integer is needed"},
+        {tensor("F32", "[2]", "[8,0]"), 8, "do not hold"},
+        {tensor("F32", "[2]", "[4,12]"), 12, "hole or overlaps"},
+        {tensor("F32", "[2]", "[0,8]"), 12, "the file holds 12"},
+        {tensor("F32", "[2]", "[0,8]"), 4, "truncated"},
+        {tensor("F32", "[9223372036854775807]", "[0,8]"), 8, "do not hold"},
+        {tensor("F32", "[4611686018427387904,4]", "[0,8]"), 8, "too large"},
+        {tensor("F32", "[18446744073709551615]", "[0,8]"), 8, "2^63"},
+        {R"({"t":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"t":{}})", 0, "twice"},
+        {R"({"t":{"dtype":"F32","shape":[0],"data_offsets":[0,0],"x":1}})", 0, "unknown key x"},
+        {R"({"t":{"dtype":"F32","shape":[0]}})", 0, "data_offsets"},
+        {R"({"__metadata__":{"a":1}})", 0, "string is needed"},
+        {R"([1])", 0, "object is needed"},
+        {R"({"a":[[[[[[[[[[]]]]]]]]]]})", 0, "deeper"},
+        {"{", 0, "not valid JSON"},
+        {"{} {}", 0, "not valid JSON"},
+        {"", 0, "not valid JSON"},
+    };
+    for (const auto& c : cases) {
+        CAPTURE(c.header);
+        CHECK(error_of(with_header(c.header, c.bytes)).find(c.message) != std::string::npos);
+    }
+    std::vector<uint8_t> huge = with_header("{}", 0);
+    huge[7] = 0xff;
+    CHECK(error_of(huge).find("16 MiB") != std::string::npos);
+}
+
+TEST_CASE("files are written whole or not at all") {
+    namespace fs = std::filesystem;
+    const fs::path folder = fs::temp_directory_path() / "lumachrome_file_test";
+    fs::remove_all(folder);
+    fs::create_directories(folder);
+    const std::string path = (folder / "file").string();
+    const std::vector<uint8_t> one{1, 2, 3}, two{4};
+    write_file_atomic(path, one, false);
+    CHECK(read_file(path) == one);
+    CHECK_THROWS_AS(write_file_atomic(path, two, false), UsageError);
+    CHECK(read_file(path) == one);
+    write_file_atomic(path, two, true);
+    CHECK(read_file(path) == two);
+    CHECK_THROWS_AS(write_file_atomic((folder / "none" / "file").string(), one, false), ResourceError);
+    CHECK_THROWS_AS(read_file(folder.string()), InputError);
+    CHECK_THROWS_AS(read_file((folder / "none").string()), InputError);
+    CHECK_THROWS_AS(read_file(path, 0), InputError);
+    CHECK(std::distance(fs::directory_iterator(folder), {}) == 1);  // no temporary file is left
+    fs::remove_all(folder);
+}
+
+TEST_CASE("JSON keeps order and numbers, and replaces keys") {
+    Json json = Json::parse(R"({"b":1,"a":[true,null,-2.5,"\u00e9"]})");
+    CHECK(json.dump() == R"({"b":1,"a":[true,null,-2.5,"é"]})");
+    json.set("b", "x");
+    CHECK(json.at("b").string() == "x");
+    CHECK(Json(0.0 / 0.0).dump() == "null");
+    CHECK_THROWS_AS(json.at("c"), InputError);
+    CHECK_THROWS_AS(json.at("b").integer(), InputError);
+}
