@@ -262,7 +262,8 @@ std::unique_ptr<Command> evaluate_command() {
     auto command = std::make_unique<Command>(
         "evaluate", "Measures a model on held-out colour photos, by a fixed protocol.",
         "  lumachrome evaluate val.tar\n"
-        "  lumachrome evaluate photos/ --weights run/model.safetensors --limit 100 --json");
+        "  lumachrome evaluate photos/ --weights run/model.safetensors --limit 100 --json\n"
+        "  lumachrome evaluate val.tar --samples sheet.png     a picture: gray, ours, truth");
     auto options = command->options(run_evaluate);
     CLI::App& app = command->app;
     app.add_option("DATA", options->data, "As for train")->required();
@@ -271,6 +272,8 @@ std::unique_ptr<Command> evaluate_command() {
     add_path(app, options->settings.naive);
     command->count("--limit", options->limit, "Only the first N photos; 0: all", 0);
     app.add_option("--seed", options->seed, "Of scenes:N");
+    app.add_option("--samples", options->samples, "Also write a picture of 24 photos: gray, ours, truth");
+    app.add_flag("--overwrite", options->overwrite, "Replace the picture if it exists");
     app.add_option("--max-rmse-ab", options->max_rmse_ab, "Exit with 6 when the error is larger")
         ->check(CLI::NonNegativeNumber);
     return command;

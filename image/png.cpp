@@ -99,6 +99,18 @@ uint32_t big_endian_32(const uint8_t* bytes) {
     return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3];
 }
 
+// Compressed bytes of all IDAT chunks.
+int64_t image_data_bytes(std::span<const uint8_t> bytes) {
+    constexpr size_t kSignature = 8, kFrame = 12;  // length, type, CRC
+    int64_t total = 0;
+    for (size_t at = kSignature; at + kFrame <= bytes.size();) {
+        const uint32_t length = big_endian_32(&bytes[at]);
+        if (std::memcmp(&bytes[at + 4], "IDAT", 4) == 0) total += length;
+        at += kFrame + length;
+    }
+    return total;
+}
+
 }  // namespace
 
 Image decode_png(std::span<const uint8_t> bytes, const std::string& name,
@@ -122,6 +134,10 @@ Image decode_png(std::span<const uint8_t> bytes, const std::string& name,
     const int64_t row_bytes = (int64_t{header.width} * header.stored_bits + 7) / 8;
     if (row_bytes / 1032 > static_cast<int64_t>(bytes.size()) / header.height + 1)
         throw damaged("too short for its size of pixels");
+    // And it hardly grows: what lies far beyond the pixels would be inflated for nothing.
+    constexpr int64_t kSlack = 65'536;
+    if (image_data_bytes(bytes) > 2 * (row_bytes + 1) * int64_t{header.height} + kSlack)
+        throw damaged("more image data than its pixels need");
 
     Image image = Image::make(header.width, header.height, header.channels, header.bits);
     image.icc.assign(header.icc, header.icc + header.icc_size);

@@ -18,7 +18,7 @@ inline const char* name(Activation a) { return a == Activation::relu ? "relu" : 
 template <class T>
 T activate_reference(Activation activation, T x) {
     using std::exp;
-    if (activation == Activation::relu) return x > T(0) ? x : T(0);
+    if (activation == Activation::relu) return x < T(0) ? T(0) : x;
     return T(1) / (T(1) + exp(-x));
 }
 

@@ -10,8 +10,8 @@ void forward(const Exec& exec, Activation activation, const Tensor& x, const Ten
         const T* in = x.data<T>();
         T* out = y.data<T>();
         parallel_chunks(exec, x.numel(), [&](int64_t begin, int64_t end) {
-            if (activation == Activation::relu)
-                for (int64_t i = begin; i < end; ++i) out[i] = in[i] > 0 ? in[i] : T{0};
+            if (activation == Activation::relu)  // NaN passes, so that the loss shows it
+                for (int64_t i = begin; i < end; ++i) out[i] = in[i] < 0 ? T{0} : in[i];
             else
                 for (int64_t i = begin; i < end; ++i) out[i] = 1 / (1 + std::exp(-in[i]));
         });

@@ -79,6 +79,8 @@ struct EvaluateOptions : RunOptions {
     int64_t limit = 0;  // 0: all
     uint64_t seed = 1;
     std::optional<double> max_rmse_ab;
+    std::string samples;  // picture to write; empty: none
+    bool overwrite = false;
 };
 int run_evaluate(const EvaluateOptions& options, Console& console);
 

@@ -2,14 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "apps/commands/commands.hpp"
 #include "apps/exit_code.hpp"
+#include "image/codec.hpp"
 #include "model/default_model.hpp"
 #include "tensor/error.hpp"
+#include "train/sample_sheet.hpp"
 
 namespace lumachrome {
 namespace {
+
+constexpr int64_t kSamples = 24, kSampleColumns = 3, kSampleSide = 128;
 
 // Photos whose scenes the model does not know: their colours can be judged, their labels cannot.
 class WithoutLabels : public Dataset {
@@ -61,11 +66,21 @@ int run_evaluate(const EvaluateOptions& options, Console& console) {
     const std::string weights = options.weights.empty() ? default_model_path() : options.weights;
     Colorizer colorizer(weights, exec);
     const auto data = open_for(colorizer.spec(), options, console);
+    if (!options.samples.empty()) {
+        format_of_path(options.samples);  // before the work, not after it
+        if (!options.overwrite && std::filesystem::exists(options.samples))
+            throw UsageError(options.samples + ": exists already; --overwrite replaces it");
+    }
     const Evaluation result = evaluate(
         colorizer, *data, options.limit, options.settings, [&](int64_t done, int64_t total) {
             console.progress(double(done) / double(total),
                              format("%ld/%ld photos", long{done}, long{total}));
         });
+
+    if (!options.samples.empty()) {
+        const Image sheet = sample_sheet(colorizer, *data, kSamples, kSampleColumns, kSampleSide, options.settings);
+        write_image(options.samples, sheet, options.overwrite);
+    }
 
     Json json;
     json.set("images", result.images);

@@ -440,7 +440,8 @@ TEST_SUITE("loader") {
         }
         CHECK(epochs[0] != epochs[1]);
         CHECK(epochs[1] != epochs[2]);
-        CHECK(data->reads <= 12 + 2);  // later epochs come from the cache
+        // Later epochs come from the cache; two workers may at most both miss the same photo.
+        CHECK(data->reads <= 2 * 12);
     }
 
     TEST_CASE("the batch at a step depends on the seed alone: workers, prefetch, cache, seek") {
@@ -542,7 +543,8 @@ TEST_SUITE("scenes") {
                     const Image image = render_scene(scene, 48, seed, index);
                     CHECK(image.width == 48);
                     CHECK(image.channels == 3);
-                    CHECK(image.bytes == render_scene(scene, 48, seed, index).bytes);
+                    const Image again = render_scene(scene, 48, seed, index);
+                    CHECK(std::equal(image.bytes.begin(), image.bytes.end(), again.bytes.begin(), again.bytes.end()));
                     seen.insert(image.bytes);
                 }
         CHECK(seen.size() == 4 * scene_names().size());

@@ -1,0 +1,59 @@
+#include "train/sample_sheet.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "image/color.hpp"
+#include "image/resize.hpp"
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+namespace {
+
+constexpr int64_t kGap = 4;
+
+// Draws `photo` into the square at (x0, y0), its longer side fitted. Averages gamma-encoded values,
+// as thumbnails do.
+void paste(Image& sheet, const Image& photo, int64_t x0, int64_t y0, int64_t side) {
+    const Tensor samples = Tensor::empty({photo.height, photo.width, 3});
+    for (int64_t y = 0; y < photo.height; ++y)
+        for (int64_t x = 0; x < photo.width; ++x)
+            for (int64_t c = 0; c < 3; ++c) {
+                const int64_t i = x * photo.channels + (photo.gray() ? 0 : c);
+                samples.data<float>()[(y * photo.width + x) * 3 + c] =
+                    photo.bits == 8 ? photo.row<uint8_t>(y)[i] : float(photo.row<uint16_t>(y)[i]) / 257;
+            }
+    const double scale = double(side) / double(std::max(photo.width, photo.height));
+    const auto fit = [&](int64_t length) { return std::max<int64_t>(1, std::llround(double(length) * scale)); };
+    const int64_t height = fit(photo.height), width = fit(photo.width);
+    const Tensor small = resize(samples, height, width);
+    for (int64_t y = 0; y < height; ++y)
+        for (int64_t i = 0; i < width * 3; ++i)
+            sheet.row<uint8_t>(y0 + y)[x0 * 3 + i] = static_cast<uint8_t>(
+                std::clamp(std::lround(small.data<float>()[y * width * 3 + i]), 0l, 255l));
+}
+
+}  // namespace
+
+Image sample_sheet(Colorizer& colorizer, const Dataset& data, int64_t count, int64_t columns,
+                   int64_t side, const ColorizeSettings& settings) {
+    count = std::min(count, data.size());
+    if (count < 1) throw InputError("samples: the data hold no photo");
+    columns = std::min(columns, count);
+    const int64_t rows = (count + columns - 1) / columns, triple = 3 * side + 2 * kGap;
+    Image sheet = Image::make(columns * (triple + 2 * kGap) - 2 * kGap, rows * (side + kGap) - kGap, 3, 8);
+    std::fill(sheet.bytes.begin(), sheet.bytes.end(), uint8_t{255});
+    for (int64_t i = 0; i < count; ++i) {
+        const Photo photo = data.read(i * data.size() / count);
+        const Colorized result = colorizer.colorize(photo.image, settings);
+        const Tensor no_chroma = Tensor::zeros({photo.image.height, photo.image.width, 2});
+        const Image gray = merge_luma_chroma(photo.image, luma(photo.image), no_chroma);
+        const int64_t x = i % columns * (triple + 2 * kGap), y = i / columns * (side + kGap);
+        paste(sheet, gray, x, y, side);
+        paste(sheet, result.image, x + side + kGap, y, side);
+        paste(sheet, photo.image, x + 2 * (side + kGap), y, side);
+    }
+    return sheet;
+}
+
+}  // namespace lumachrome
