@@ -339,7 +339,7 @@ std::unique_ptr<Command> bench(int (*run)(const BenchOptions&, Console&), const 
     command->count("--size", options->size, "Side of the square photo", 8, 8192);
     command->count("--runs", options->runs, "Timed runs after the warm-up", 1, 10'000);
     if (training) {
-        command->count("--batch", options->batch, "Photos a step", 1, 65536);
+        command->count("--batch", options->batch, "Photos a step", 2, 65536);
         command->choice("--optimizer", options->optimizer, "How gradients change weights",
                         {"adadelta", "adam", "sgd"});
     }
@@ -347,6 +347,18 @@ std::unique_ptr<Command> bench(int (*run)(const BenchOptions&, Console&), const 
         command->app.add_option("--filter", options->filter,
                                 "Only problems that contain this text");
     if (!ops) add_path(command->app, options->simple_path);
+    return command;
+}
+
+std::unique_ptr<Command> convert() {
+    auto command = std::make_unique<Command>(
+        "convert", "Writes a model with its weights in another number format.",
+        "  lumachrome convert run/model.safetensors mine.safetensors      f16: half the size");
+    auto options = command->options(run_convert);
+    command->app.add_option("IN", options->in, "Model to read")->required();
+    command->app.add_option("OUT", options->out, "Model to write")->required();
+    command->choice("--dtype", options->dtype, "Of weights; biases and batch norm stay f32", {"f16", "f32"});
+    command->app.add_flag("--overwrite", options->overwrite, "Replace OUT if it exists");
     return command;
 }
 
@@ -398,6 +410,7 @@ constexpr Entry kCommands[] = {
     {"bench ops", "time every op", [] { return bench(run_bench_ops, "ops"); }},
     {"data scan", "find photos not worth training on", data_scan},
     {"data scenes", "write procedural photos", data_scenes},
+    {"convert", "a model in another number format", convert},
     {"doctor", "this machine, this build, the default model", doctor},
 };
 

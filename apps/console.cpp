@@ -63,7 +63,7 @@ void Console::line(const std::string& text) {
 void Console::print(const std::string& text) {
     if (options.json) return;
     clear_progress();
-    std::printf("%s\n", text.c_str());
+    std::printf("%s\n", printable(text).c_str());
     std::fflush(stdout);
 }
 

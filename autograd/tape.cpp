@@ -1,5 +1,7 @@
 #include "autograd/tape.hpp"
 
+#include <utility>
+
 #include "tensor/error.hpp"
 
 namespace lumachrome {
@@ -71,7 +73,8 @@ void Tape::backward(std::initializer_list<std::pair<Var, double>> roots) {
     for (const auto& [root, weight] : roots) {
         if (root.value.numel() != 1)
             throw ShapeError("backward: root must be a scalar, not " + root.shape().str());
-        if (const GradIn grad = slot(root.node)) grad.grad.fill(weight);
+        if (const GradIn grad = slot(root.node))
+            grad.grad.fill(weight + (grad.beta == 0 ? 0 : grad.grad.item()));
     }
     run_backward();
 }
@@ -85,6 +88,7 @@ void Tape::backward_from(std::initializer_list<std::pair<Var, Tensor>> roots) {
 
 void Tape::run_backward() {
     if (phase_ != Phase::train) throw Error("backward needs a tape of phase train");
+    if (std::exchange(differentiated_, true)) throw Error("backward has run on this tape already");
     for (size_t i = nodes_.size(); i-- > 0;) {
         Node& node = nodes_[i];
         if (!node.op || !grads_[i].defined()) continue;

@@ -65,6 +65,7 @@ class Tape {
     void run_backward();
     GradIn slot(int node);
     Phase phase_;
+    bool differentiated_ = false;
     Exec exec_;
     std::vector<Node> nodes_;
     std::vector<Tensor> grads_;  // by node; freed as soon as the node is done

@@ -52,7 +52,7 @@ struct BatchNormProblem {
     int64_t M, C;  // rows and channels
 };
 struct BatchNormKernel {
-    // mean and inverse standard deviation [C] of the rows of x, in x's type; variance is biased.
+    // Mean and (biased) variance [C] of the rows of x, in x's type.
     void (*statistics)(const Exec&, const BatchNormProblem&, const Tensor& x, const Tensor& mean,
                        const Tensor& variance);
     void (*forward)(const Exec&, const BatchNormProblem&, const Tensor& x, const Tensor& mean,

@@ -2,6 +2,7 @@
 // why it rejects a problem, so the choice explains itself.
 //   LUMACHROME_FORCE=conv2d:naive,linear:gemm   takes the named one where it accepts
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <span>
 #include <string>
@@ -32,6 +33,8 @@ template <class Problem, class Kernel>
 const Kernel& choose(std::string_view op, std::span<const Implementation<Problem, Kernel>> list,
                      const Problem& problem) {
     const std::string forced = forced_implementation(op);
+    if (!forced.empty() && std::none_of(list.begin(), list.end(), [&](const auto& i) { return i.name == forced; }))
+        throw UsageError("LUMACHROME_FORCE: " + std::string(op) + " has no implementation named " + forced);
     std::string reasons;
     for (const auto& candidate : list) {
         const char* reason = candidate.reject(problem);

@@ -32,14 +32,14 @@ Image cut(const Image& image, int64_t top, int64_t left, int64_t side, bool mirr
 
 // Maps ab [S/2,S/2,2] from Lab units to the target's range, in place; tells whether it is near
 // gray.
-bool to_target(const Tensor& ab) {
+bool to_target(const Tensor& ab, double scale) {
     float* values = ab.data<float>();
     const int64_t pixels = ab.numel() / 2;
     double sum[2] = {}, squares[2] = {};
     for (int64_t i = 0; i < 2 * pixels; ++i) {
-        const double lab = std::clamp(values[i], -100.0f, 100.0f);
+        const double lab = std::clamp(double(values[i]), -scale, scale);
         sum[i % 2] += lab, squares[i % 2] += lab * lab;
-        values[i] = static_cast<float>(lab / 200 + 0.5);
+        values[i] = static_cast<float>(lab / (2 * scale) + 0.5);
     }
     const auto n = static_cast<double>(pixels);
     double spread = 0;
@@ -48,11 +48,11 @@ bool to_target(const Tensor& ab) {
     return spread < kNearGray;
 }
 
-Sample make_sample(const Image& square, int64_t size, int64_t label) {
+Sample make_sample(const Image& square, int64_t size, int64_t label, double ab_scale) {
     Sample sample;
     const Tensor gray = resize(luma(square), size, size);
     const Tensor ab = resize(lab_ab(square), size / 2, size / 2);
-    sample.near_gray = to_target(ab);
+    sample.near_gray = to_target(ab, ab_scale);
     sample.luma = gray.reshape({1, size, size, 1});
     sample.ab = ab.reshape({1, size / 2, size / 2, 2});
     sample.label = label;
@@ -84,7 +84,7 @@ Sample augment(const Photo& photo, const AugmentSpec& spec, uint64_t seed, uint3
     const int64_t top = random.below(image.height - side + 1);
     const int64_t left = random.below(image.width - side + 1);
     const bool mirror = random.below(2) == 1 && spec.flip;
-    Sample sample = make_sample(cut(image, top, left, side, mirror), spec.size, photo.label);
+    Sample sample = make_sample(cut(image, top, left, side, mirror), spec.size, photo.label, spec.ab_scale);
     if (spec.luma_jitter > 0) {
         const auto contrast = static_cast<float>(1 + random.uniform(-1, 1) * spec.luma_jitter);
         const auto shift = static_cast<float>(0.5 + random.uniform(-0.5, 0.5) * spec.luma_jitter);
@@ -101,7 +101,7 @@ Sample centre_crop(const Photo& photo, int64_t size) {
     const int64_t side = std::min(image.width, image.height);
     const Image square =
         cut(image, (image.height - side) / 2, (image.width - side) / 2, side, false);
-    return make_sample(square, size, photo.label);
+    return make_sample(square, size, photo.label, AugmentSpec{}.ab_scale);
 }
 
 }  // namespace lumachrome

@@ -9,12 +9,12 @@
 namespace lumachrome {
 
 // Below this sum of the standard deviations of a and b (Lab units) a photo teaches "gray", not
-// colour: black-and-white, tinted and foggy ones. Source: network.md 1.6.
+// colour: black-and-white, tinted and foggy ones. The paper too leaves out gray photos (section 3.4).
 inline constexpr double kNearGray = 6;
 
 struct Sample {
     Tensor luma;  // [1,S,S,1] f32, 0..1
-    // [1,S/2,S/2,2] f32, (ab / 100 + 1) / 2 clamped to 0..1: the sigmoid's range. Averaged over the
+    // [1,S/2,S/2,2] f32, (ab / ab_scale + 1) / 2 clamped to 0..1: the sigmoid's range. Averaged over the
     // area of the photo's own ab, not computed from shrunken RGB: averaging gamma-encoded values
     // dulls edges between colours. A few sRGB blues lie outside +-100 and are clamped.
     Tensor ab;
@@ -33,6 +33,7 @@ struct AugmentSpec {
     // Contrast about mid-gray changes by a factor of 1 +- jitter and brightness by +- jitter / 2:
     // the tones of old prints. Colours are kept.
     double luma_jitter = 0;
+    double ab_scale = 100;  // of the target: (ab / ab_scale + 1) / 2, as in Spec
 };
 
 void check(const AugmentSpec& spec);

@@ -35,16 +35,17 @@ void paste(Image& sheet, const Image& photo, int64_t x0, int64_t y0, int64_t sid
 
 }  // namespace
 
-Image sample_sheet(Colorizer& colorizer, const Dataset& data, int64_t count, int64_t columns,
-                   int64_t side, const ColorizeSettings& settings) {
-    count = std::min(count, data.size());
+Image sample_sheet(Colorizer& colorizer, const Dataset& data, int64_t limit, int64_t count,
+                   int64_t columns, int64_t side, const ColorizeSettings& settings) {
+    const int64_t photos = limit > 0 ? std::min(limit, data.size()) : data.size();
+    count = std::min(count, photos);
     if (count < 1) throw InputError("samples: the data hold no photo");
     columns = std::min(columns, count);
     const int64_t rows = (count + columns - 1) / columns, triple = 3 * side + 2 * kGap;
     Image sheet = Image::make(columns * (triple + 2 * kGap) - 2 * kGap, rows * (side + kGap) - kGap, 3, 8);
     std::fill(sheet.bytes.begin(), sheet.bytes.end(), uint8_t{255});
     for (int64_t i = 0; i < count; ++i) {
-        const Photo photo = data.read(i * data.size() / count);
+        const Photo photo = data.read(i * photos / count);
         const Colorized result = colorizer.colorize(photo.image, settings);
         const Tensor no_chroma = Tensor::zeros({photo.image.height, photo.image.width, 2});
         const Image gray = merge_luma_chroma(photo.image, luma(photo.image), no_chroma);

@@ -16,9 +16,10 @@ std::string state_path(const std::string& run) { return run + "/state.safetensor
 std::string model_path(const std::string& run) { return run + "/model.safetensors"; }
 
 void save_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer,
-                      const TrainProgress& progress, const Metadata& extra) {
+                      const TrainProgress& progress, const Metadata& extra, const Metadata& identity) {
     TensorFile file = model_file(net, extra);
     const TensorFile model = file;
+    for (const auto& [key, value] : identity) file.metadata[key] = value;
     file.metadata["step"] = std::to_string(progress.step);
     file.metadata["seconds"] = std::to_string(progress.seconds);
     file.metadata["optimizer_rule"] = std::to_string(optimizer.spec().rule);
@@ -30,7 +31,8 @@ void save_train_state(const std::string& run, ColorNet& net, Optimizer& optimize
     write_tensor_file(model_path(run), model, true);
 }
 
-TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer) {
+TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer,
+                               const Metadata& identity) {
     const std::string path = state_path(run);
     TensorFile file = read_tensor_file(path);
     const auto take = [&](const std::string& name, Tensor& into) {
@@ -44,6 +46,10 @@ TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer&
     };
     if (file.metadata["optimizer_rule"] != std::to_string(optimizer.spec().rule))
         throw ModelError(path + ": was trained with another optimizer");
+    for (const auto& [key, value] : identity)
+        if (file.metadata[key] != value)
+            throw UsageError(path + ": " + key + " is " + file.metadata[key] + " there and " + value +
+                             " here; a run goes on only as it began");
     for (Optimizer::Slot& slot : optimizer.slots()) {
         take(kFirst + slot.name, slot.first);
         take(kSecond + slot.name, slot.second);

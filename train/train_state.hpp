@@ -18,8 +18,10 @@ std::string state_path(const std::string& run);
 std::string model_path(const std::string& run);
 
 void save_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer,
-                      const TrainProgress& progress, const Metadata& extra);
-// Throws ModelError when the file is damaged or belongs to another network or optimizer.
-TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer);
+                      const TrainProgress& progress, const Metadata& extra, const Metadata& identity);
+// Throws ModelError when the file is damaged or belongs to another network or optimizer, UsageError
+// when an entry of `identity` differs from the saved one.
+TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer,
+                               const Metadata& identity);
 
 }  // namespace lumachrome

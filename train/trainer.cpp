@@ -85,12 +85,13 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
                  const TrainOptions& options, const Exec& exec)
     : net_(std::move(net)), data_(std::move(data)), options_(options), exec_(exec),
       optimizer_(options.optimizer) {
+    options_.augment.ab_scale = net_->spec.ab_scale;
     net_->dropout_seed = options_.seed;
     net_->visit([&](const std::string& name, Parameter& p) { optimizer_.add(name, p); });
     const bool exists = std::filesystem::exists(state_path(options_.run));
     if (options_.resume) {
         if (!exists) throw UsageError(options_.run + ": holds no run to --resume");
-        progress_ = load_train_state(options_.run, *net_, optimizer_);
+        progress_ = load_train_state(options_.run, *net_, optimizer_, identity());
         return;
     }
     if (exists) throw UsageError(options_.run + ": holds a run already; --resume continues it");
@@ -99,11 +100,18 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
     if (error) throw ResourceError(options_.run + ": cannot create: " + error.message());
 }
 
+// What must not change within a run, or its batches would be others than before.
+Metadata Trainer::identity() const {
+    return {{"train_seed", std::to_string(options_.seed)},
+            {"train_batch", std::to_string(options_.batch)},
+            {"train_size", std::to_string(options_.augment.size)}};
+}
+
 void Trainer::save() {
     Metadata extra = options_.metadata;
     extra["training_step"] = std::to_string(progress_.step);
     extra["training_size"] = std::to_string(options_.augment.size);
-    save_train_state(options_.run, *net_, optimizer_, progress_, extra);
+    save_train_state(options_.run, *net_, optimizer_, progress_, extra, identity());
 }
 
 void Trainer::log(const TrainReport& r) {
@@ -124,6 +132,8 @@ bool Trainer::run(const std::atomic<bool>& stop, const std::function<void(const 
     loader.seek(progress_.step);
     const Clock::time_point start = Clock::now();
     const double seconds_before = progress_.seconds;
+    Schedule schedule = options_.schedule;
+    schedule.total_seconds += seconds_before;
     Clock::time_point last_save = start, last_log = start;
     TrainReport sum;
     int64_t labelled = 0, correct = 0, steps = 0;
@@ -134,7 +144,7 @@ bool Trainer::run(const std::atomic<bool>& stop, const std::function<void(const 
     bool saved = false;
     while (!stop && !limit_reached()) {
         const Batch batch = loader.next();
-        const double factor = options_.schedule.factor(progress_.step, progress_.seconds);
+        const double factor = schedule.factor(progress_.step, progress_.seconds);
         const StepResult result = train_step(*net_, optimizer_, exec_, batch.luma, batch.ab,
                                              batch.labels, options_.alpha, factor);
         ++progress_.step;

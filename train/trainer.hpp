@@ -24,7 +24,7 @@ struct TrainOptions {
     int64_t batch = 16;
     uint64_t seed = 1;
     OptimizerSpec optimizer;
-    Schedule schedule;
+    Schedule schedule;                // total_seconds counts from the start of this process
     double alpha = kAlpha;
     int64_t max_steps = 0;            // 0: no limit
     double max_seconds = 0;           // of this process; 0: no limit
@@ -52,7 +52,7 @@ struct StepResult {
 
 // One optimisation step on a batch; what training, benchmarks and goldens share. `luma` [N,S,S,1] in
 // 0..1, `target` [N,S/2,S/2,2] in 0..1. Throws Error naming step and loss when a loss or a
-// gradient is not finite; the weights are then untouched.
+// gradient is not finite; the weights are then untouched (running statistics may have moved).
 StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Tensor& luma,
                       const Tensor& target, const Labels& labels, double alpha, double rate_factor);
 
@@ -72,6 +72,7 @@ class Trainer {
     ColorNet& net() { return *net_; }
 
   private:
+    Metadata identity() const;
     void save();
     void log(const TrainReport& report);
     std::unique_ptr<ColorNet> net_;

@@ -53,11 +53,11 @@ void choose_path(const BenchOptions& options) {
     if (options.simple_path) force_implementations("conv2d:naive,linear:naive");
 }
 
-Json times_json(const BenchOptions& options, const Exec& exec, const Times& times) {
+Json times_json(const BenchOptions& options, const Exec& exec, const Times& times, int64_t batch) {
     Json json;
     json.set("preset", options.preset);
     json.set("size", options.size);
-    json.set("batch", options.batch);
+    json.set("batch", batch);
     json.set("runs", options.runs);
     json.set("median_ms", times.median);
     json.set("min_ms", times.min);
@@ -125,7 +125,7 @@ int run_bench_infer(const BenchOptions& options, Console& console) {
         const Var vx = tape.input(x);
         net(vx, options.size == side ? vx : tape.input(copy));
     });
-    Json json = times_json(options, exec, times);
+    Json json = times_json(options, exec, times, 1);
     const double gmacs = double(summarize(net, options.size, options.size).macs) / 1e9;
     json.set("gmacs", gmacs);
     json.set("gmacs_per_second", gmacs / times.median * 1e3);
@@ -155,7 +155,7 @@ int run_bench_train(const BenchOptions& options, Console& console) {
         train_step(net, optimizer, exec, photos, target, labels, kAlpha, 1e-3);
     });
     const double rate = double(options.batch) / times.median * 1e3;
-    Json json = times_json(options, exec, times);
+    Json json = times_json(options, exec, times, options.batch);
     json.set("images_per_second", rate);
     json.set("precision", "f32");
     json.set("optimizer", options.optimizer);

@@ -77,7 +77,7 @@ struct EvaluateOptions : RunOptions {
     std::string weights;
     ColorizeSettings settings;
     int64_t limit = 0;  // 0: all
-    uint64_t seed = 1;
+    uint64_t seed = 2;  // of scenes:N; not train's default, whose photos are no test
     std::optional<double> max_rmse_ab;
     std::string samples;  // picture to write; empty: none
     bool overwrite = false;
@@ -101,7 +101,7 @@ int run_inspect(const InspectOptions& options, Console& console);
 
 struct BenchOptions : RunOptions {
     std::string preset = "paper";
-    int64_t size = 224, batch = 1, runs = 10;
+    int64_t size = 224, batch = 8, runs = 10;
     std::string optimizer = "adadelta";
     std::string filter;
     bool simple_path = false;
@@ -109,6 +109,13 @@ struct BenchOptions : RunOptions {
 int run_bench_infer(const BenchOptions& options, Console& console);
 int run_bench_train(const BenchOptions& options, Console& console);
 int run_bench_ops(const BenchOptions& options, Console& console);
+
+struct ConvertOptions : RunOptions {
+    std::string in, out;
+    std::string dtype = "f16";
+    bool overwrite = false;
+};
+int run_convert(const ConvertOptions& options, Console& console);
 
 int run_doctor(const RunOptions& options, Console& console);
 

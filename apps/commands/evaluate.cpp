@@ -78,7 +78,8 @@ int run_evaluate(const EvaluateOptions& options, Console& console) {
         });
 
     if (!options.samples.empty()) {
-        const Image sheet = sample_sheet(colorizer, *data, kSamples, kSampleColumns, kSampleSide, options.settings);
+        const Image sheet = sample_sheet(colorizer, *data, options.limit, kSamples, kSampleColumns,
+                                         kSampleSide, options.settings);
         write_image(options.samples, sheet, options.overwrite);
     }
 

@@ -114,7 +114,7 @@ int run_train(const TrainCommandOptions& options, Console& console) {
     std::shared_ptr<const Dataset> data;
     bool keep_classifier = false;
     if (options.resume) {
-        const std::string path = model_path(options.out);
+        const std::string path = state_path(options.out);
         spec = spec_of_file(read_tensor_file(path), path);
         check_agreement(options.network, spec, path);
         data = open_dataset(options.data, options.seed, spec.class_names);
@@ -146,6 +146,8 @@ int run_train(const TrainCommandOptions& options, Console& console) {
     if (train.augment.size % kStride != 0)
         throw UsageError(format("--size %ld: must be a multiple of 8", long{train.augment.size}));
     train.batch = options.batch;
+    if (train.batch < 2 && spec.batch_norm)
+        throw UsageError("--batch 1: batch norm needs at least 2 photos a step");
     train.seed = options.seed;
     train.optimizer = optimizer_spec(options.optimizer);
     if (options.learning_rate) train.optimizer.learning_rate = *options.learning_rate;

@@ -37,7 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--activation", choices=["relu", "sigmoid"], help="default: metadata entry `activation`, else relu")
-    parser.add_argument("--global-size", type=int, help="default: 32 times the side of what enters fc1")
+    parser.add_argument("--global-size", type=int, help="default: metadata entry `global_size`, else 32 times the side of what enters fc1")
     parser.add_argument("--input", default="64x64", metavar="HxW")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--out", metavar="FILE", help="also write `output` (and `logits`) in float64, NHWC, as safetensors")
@@ -54,7 +54,7 @@ def main():
 
     network = shape_of_network(state)
     network["activation"] = args.activation or meta.get("activation", "relu")
-    network["global_size"] = args.global_size or network["global_size"]
+    network["global_size"] = args.global_size or int(meta.get("global_size", network["global_size"]))
     print("network:", network)
     twin = Twin(**network).double().eval()
     missing, extra = sorted(set(twin.names()) - state.keys()), sorted(state.keys() - set(twin.names()))
