@@ -5,6 +5,7 @@
 #include "apps/cli.hpp"
 #include "apps/exit_code.hpp"
 #include "tensor/choose.hpp"
+#include "tensor/error.hpp"
 
 int main(int argc, char** argv) {
     using namespace lumachrome;
@@ -17,7 +18,10 @@ int main(int argc, char** argv) {
     try {
         const Request request = parse({argv + 1, argv + argc});
         console.options = request.console;
-        return request.run(console);
+        const int code = request.run(console);
+        if (std::fflush(stdout) != 0 || std::ferror(stdout))
+            throw ResourceError("standard output: cannot write");
+        return code;
     } catch (const std::exception& error) {
         console.error(message(error));
         return exit_code(error);

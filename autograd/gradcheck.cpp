@@ -189,7 +189,7 @@ std::vector<GradCheck> check_op(const OpCase& c, const Exec& exec, const std::st
                 record("dual " + type + input + " " + label, relative(forward, backward), tolerance);
                 if (dtype != DType::f64 || !c.smooth) continue;
                 Inner quotient = forward;  // its magnitude is the scale
-                quotient.sum = difference([&](double h) { return trial.phi(k, v, h); }, kOpStep);
+                quotient.sum = difference([&, &along = v](double h) { return trial.phi(k, along, h); }, kOpStep);
                 record("finite f64" + input + " " + label, relative(quotient, backward), kFiniteTolerance);
             }
             Tensor sum = prefill[k].to(DType::f64).clone();
@@ -261,7 +261,7 @@ std::vector<GradCheck> check_network(const std::string& network, const Exec& exe
                          0, 0};
             next.dual = derivative(p, next.v);
             if (finite_tolerance > 0)
-                next.finite = difference([&](double h) { return loss_at(*p, next.v, h); }, kNetworkStep);
+                next.finite = difference([&, parameter = p](double h) { return loss_at(*parameter, next.v, h); }, kNetworkStep);
             pending.push_back(std::move(next));
         }
     tape.backward({{root, 1.0}});

@@ -52,6 +52,14 @@ std::string describe_unknown(std::span<const uint8_t> bytes) {
     return start;
 }
 
+// Throws InputError when the file starts like neither format.
+Format check_signature(std::span<const uint8_t> start, const std::string& name) {
+    if (start.empty()) throw InputError(name + ": the file is empty");
+    if (has_at(start, 0, kPngSignature)) return Format::png;
+    if (has_at(start, 0, kJpegSignature)) return Format::jpeg;
+    throw InputError(name + ": not a PNG or JPEG file (" + describe_unknown(start) + ")");
+}
+
 }  // namespace
 
 void check_pixels(int64_t width, int64_t height, const std::string& name,
@@ -77,14 +85,14 @@ bool icc_fits(std::span<const uint8_t> icc, bool gray) {
 }
 
 Image decode(std::span<const uint8_t> bytes, const std::string& name, const DecodeLimits& limits) {
-    if (bytes.empty()) throw InputError(name + ": the file is empty");
-    if (has_at(bytes, 0, kPngSignature)) return decode_png(bytes, name, limits);
-    if (has_at(bytes, 0, kJpegSignature)) return decode_jpeg(bytes, name, limits);
-    throw InputError(name + ": not a PNG or JPEG file (" + describe_unknown(bytes) + ")");
+    return check_signature(bytes, name) == Format::png ? decode_png(bytes, name, limits)
+                                                       : decode_jpeg(bytes, name, limits);
 }
 
 Image read_image(const std::string& path, const DecodeLimits& limits) {
-    return decode(read_file(path, limits.max_bytes), path == "-" ? "standard input" : path, limits);
+    const std::string name = path == "-" ? "standard input" : path;
+    const auto check_start = [&](std::span<const uint8_t> start) { check_signature(start, name); };
+    return decode(read_file(path, limits.max_bytes, check_start), name, limits);
 }
 
 std::vector<uint8_t> encode(const Image& image, Format format, int quality) {

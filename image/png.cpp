@@ -66,7 +66,7 @@ constexpr png_alloc_size_t kMaxChunkBytes = 8'000'000;  // any other chunk but I
 
 struct Header {
     uint32_t width = 0, height = 0;
-    int channels = 0, bits = 0, stored_bits = 0;  // as delivered; per pixel in the file
+    int passes = 1, channels = 0, bits = 0, stored_bits = 0;  // as delivered; per pixel in the file
     png_bytep icc = nullptr, exif = nullptr;
     uint32_t icc_size = 0, exif_size = 0;
 };
@@ -85,7 +85,7 @@ void read_header(Reader& reader, Header& header) {
     header.stored_bits = png_get_bit_depth(png, info) * png_get_channels(png, info);
     png_set_expand(png);  // palette to RGB, 1/2/4 bits to 8, tRNS to alpha
     if (std::endian::native == std::endian::little) png_set_swap(png);
-    png_set_interlace_handling(png);
+    header.passes = png_set_interlace_handling(png);
     png_read_update_info(png, info);
     header.width = png_get_image_width(png, info), header.height = png_get_image_height(png, info);
     header.channels = png_get_channels(png, info), header.bits = png_get_bit_depth(png, info);
@@ -132,7 +132,7 @@ Image decode_png(std::span<const uint8_t> bytes, const std::string& name,
     // Deflate shrinks at most 1032:1 (RFC 1951: 258 bytes from 2 bits), so a short file with a
     // large header is known to be truncated before memory is taken for its pixels.
     const int64_t row_bytes = (int64_t{header.width} * header.stored_bits + 7) / 8;
-    if (row_bytes / 1032 > static_cast<int64_t>(bytes.size()) / header.height + 1)
+    if (row_bytes * header.height / 1032 > static_cast<int64_t>(bytes.size()))
         throw damaged("too short for its size of pixels");
     // And it hardly grows: what lies far beyond the pixels would be inflated for nothing.
     constexpr int64_t kSlack = 65'536;
@@ -141,10 +141,10 @@ Image decode_png(std::span<const uint8_t> bytes, const std::string& name,
 
     Image image = Image::make(header.width, header.height, header.channels, header.bits);
     image.icc.assign(header.icc, header.icc + header.icc_size);
-    std::vector<png_bytep> rows(header.height);
-    for (int64_t y = 0; y < image.height; ++y) rows[static_cast<size_t>(y)] = image.row<uint8_t>(y);
     const auto read_pixels = [&] {
-        png_read_image(reader.png, rows.data());
+        for (int pass = 0; pass < header.passes; ++pass)
+            for (int64_t y = 0; y < image.height; ++y)
+                png_read_row(reader.png, image.row<uint8_t>(y), nullptr);
         png_read_end(reader.png, reader.info);
         png_get_eXIf_1(reader.png, reader.info, &header.exif_size, &header.exif);
     };

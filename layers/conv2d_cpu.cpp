@@ -43,7 +43,7 @@ void forward_tiles(const Exec& exec, const Conv2dProblem& p, const T* x, const T
         const int64_t count = std::min(kTilePixels, pixels - begin);
         const T* rows = x + begin * p.C;  // 1x1, stride 1: pixels are rows already
         if (p.spec.kernel != 1 || p.spec.stride != 1) {
-            T* columns = scratch<T>(0, kTilePixels * taps);
+            T* columns = scratch<T>(kTilePixels * taps);
             for (int64_t i = 0; i < count; ++i)
                 for (int64_t r = 0; r < p.spec.kernel; ++r)
                     gather_row(p, x, begin + i, r, columns + i * taps + r * run);
@@ -97,7 +97,7 @@ void grad_input_scatter(const Exec& exec, const Conv2dProblem& p, const T* dy, c
         T* image = dx + n * p.H * p.W * p.C;
         if (beta == 0)
             for (int64_t i = 0; i < p.H * p.W; ++i) std::fill_n(image + i * p.C + c0, G, T{0});
-        T* columns = scratch<T>(0, kTilePixels * R * R * G);
+        T* columns = scratch<T>(kTilePixels * R * R * G);
         for (int64_t begin = 0; begin < outputs; begin += kTilePixels) {
             const int64_t count = std::min(kTilePixels, outputs - begin);
             const Matrix<T> rows{dy + (n * outputs + begin) * p.K, count, p.K, p.K};
@@ -140,7 +140,7 @@ void grad_weight_groups(const Exec& exec, const Conv2dProblem& p, const T* x, co
     parallel_for(exec, groups * R, [&](int64_t task) {
         const int64_t g = task / R, r = task % R;
         const int64_t end = std::min(pixels, (g + 1) * per_group);
-        T* columns = scratch<T>(0, kTilePixels * run);
+        T* columns = scratch<T>(kTilePixels * run);
         for (int64_t begin = g * per_group; begin < end; begin += kTilePixels) {
             const int64_t count = std::min(kTilePixels, end - begin);
             for (int64_t i = 0; i < count; ++i) gather_row(p, x, begin + i, r, columns + i * run);

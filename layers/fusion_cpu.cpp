@@ -78,10 +78,6 @@ const FusionKernel& kernel(const Exec& exec, const FusionProblem& problem) {
     return choose("fusion", implementations(exec.device, fusion_cpu), problem);
 }
 
-const LinearKernel& linear_kernel(const Exec& exec, const LinearProblem& problem) {
-    return choose("linear", implementations(exec.device, linear_cpu), problem);
-}
-
 // w [K,R,R,M+G] <-> local [K,R,R,M] and global [K*R*R,G]. Copies one way or the other.
 template <bool kSplit>
 void split_or_join(const Tensor& w, const Tensor& local, const Tensor& global, float beta) {
@@ -136,7 +132,7 @@ void FusionOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y, 
 
     const LinearProblem global{g.shape()[0], g.shape()[1], half.global.shape()[0]};
     const Tensor t = Tensor::empty({global.N, global.O}, y.dtype());
-    linear_kernel(exec, global)
+    choose_linear(exec, global)
         .forward(exec, global, g, half.global, Tensor::zeros({global.O}, y.dtype()), t);
     const FusionProblem problem{local.N, local.P, local.Q, local.K, spec.kernel};
     kernel(exec, problem).add_global(exec, problem, t, in[3], y);
@@ -151,7 +147,7 @@ void FusionOp::backward(const Exec& exec, const Tensor& dy, const Saved& saved,
     const LinearProblem global{g.shape()[0], g.shape()[1], half.global.shape()[0]};
     const FusionProblem problem{local.N, local.P, local.Q, local.K, spec.kernel};
     const Conv2dKernel& conv = choose_conv2d(exec, local);
-    const LinearKernel& linear = linear_kernel(exec, global);
+    const LinearKernel& linear = choose_linear(exec, global);
 
     if (din[0]) conv.grad_input(exec, local, dy, half.local, din[0]);
     if (din[3]) grad_bias(exec, dy, din[3]);

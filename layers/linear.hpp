@@ -20,7 +20,7 @@ void linear_reference(View<const T> x, View<const T> w, View<const T> b, View<T>
 }
 
 struct LinearProblem {
-    int64_t N, I, O;
+    int64_t N, I, O;  // samples, inputs, outputs
 };
 struct LinearKernel {
     void (*forward)(const Exec&, const LinearProblem&, const Tensor& x, const Tensor& w,
@@ -32,6 +32,7 @@ struct LinearKernel {
 };
 using LinearImpl = Implementation<LinearProblem, LinearKernel>;
 std::span<const LinearImpl> linear_cpu();
+const LinearKernel& choose_linear(const Exec& exec, const LinearProblem& problem);
 
 // Inputs x, w, b.
 struct LinearOp : Op {

@@ -91,11 +91,11 @@ constexpr LinearImpl kImplementations[] = {
     {"naive", accepts_all, {forward_naive, grad_input_naive, grad_weight_naive}},
 };
 
+}  // namespace
+
 const LinearKernel& choose_linear(const Exec& exec, const LinearProblem& problem) {
     return choose("linear", implementations(exec.device, linear_cpu), problem);
 }
-
-}  // namespace
 
 std::span<const LinearImpl> linear_cpu() { return kImplementations; }
 

@@ -6,6 +6,7 @@
 
 #include "image/color.hpp"
 #include "image/resize.hpp"
+#include "tensor/choose.hpp"
 #include "tensor/error.hpp"
 
 namespace lumachrome {
@@ -18,23 +19,6 @@ constexpr int64_t kLargest = 8192;
 int64_t round_to_stride(double side) {
     return std::max<int64_t>(kStride, std::llround(side / double(kStride)) * kStride);
 }
-
-// Forces the naive kernels for one call.
-class NaivePath {
-  public:
-    explicit NaivePath(bool on) : on_(on), kept_(on ? forced_choices() : "") {
-        if (on_) force_implementations("conv2d:naive,linear:naive");
-    }
-    ~NaivePath() {
-        if (on_) force_implementations(kept_);
-    }
-    NaivePath(const NaivePath&) = delete;
-    NaivePath& operator=(const NaivePath&) = delete;
-
-  private:
-    bool on_;
-    std::string kept_;
-};
 
 }  // namespace
 
@@ -71,6 +55,7 @@ Tensor Colorizer::network_input(const Tensor& luma, int64_t height, int64_t widt
 }
 
 std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
+    if (!all_finite(logits)) throw ModelError("the network's output is not finite: the weights are damaged");
     const float* z = logits.data<float>();
     const int64_t classes = logits.numel();
     const double largest = *std::max_element(z, z + classes);
@@ -89,7 +74,7 @@ std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
 }
 
 Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settings) {
-    const NaivePath path(settings.naive);
+    const ForcedImplementations path(settings.naive ? kNaivePath : forced_choices());
     const Tensor gray = luma(photo);
     const NetworkSize size = network_size(photo.height, photo.width, settings);
     const auto start = std::chrono::steady_clock::now();

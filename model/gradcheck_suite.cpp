@@ -17,18 +17,6 @@ constexpr uint64_t kSeed = 11;
 // A derivative of the whole network in f32 gathers the rounding of some 60 layers of backward.
 constexpr double kNetworkToleranceF64 = 1e-9, kNetworkToleranceF32 = 5e-3;
 
-// Puts a list of implementations through the forced choice, and back.
-class Forced {
-  public:
-    explicit Forced(const std::string& choice) : kept_(forced_choices()) { force_implementations(choice); }
-    ~Forced() { force_implementations(kept_); }
-    Forced(const Forced&) = delete;
-    Forced& operator=(const Forced&) = delete;
-
-  private:
-    std::string kept_;
-};
-
 void add(GradcheckReport& report, const std::vector<GradCheck>& checks) {
     for (const GradCheck& check : checks) {
         auto verdict = std::find_if(report.ops.begin(), report.ops.end(), [&](const OpVerdict& v) {
@@ -153,7 +141,7 @@ GradcheckReport run_gradcheck(const Exec& exec, const GradcheckOptions& options)
         if (bug != bugs.end() && bug->family != family.name) continue;
         const auto cases = bug != bugs.end() ? broken(family.cases, *bug) : family.cases;
         for (const std::string& implementation : family.implementations) {
-            const Forced forced(family.name + ":" + implementation);
+            const ForcedImplementations forced(family.name + ":" + implementation);
             for (const OpCase& c : cases) {
                 auto checks = check_op(c, exec, implementation, kSeed);
                 for (GradCheck& check : checks) check.op = family.name;

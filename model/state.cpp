@@ -21,16 +21,16 @@ Tensor transpose_filters(const Tensor& in, int64_t K, int64_t rows, int64_t cols
 // The sizes that the metadata alone decides, compared with the file before memory is taken for them.
 void check_extents(const Spec& spec, const TensorFile& file) {
     if (!spec.use_global) return;
-    const auto check = [&](const char* name, int axis, int64_t expected) {
+    const auto check = [&](const char* name, Shape expected) {
         const auto it = file.tensors.find(name);
-        if (it == file.tensors.end() || it->second.shape().rank() != 2 ||
-            it->second.shape()[axis] != expected)
-            throw ModelError(std::string("tensor ") + name + " does not fit the metadata: axis " +
-                             std::to_string(axis) + " must be " + std::to_string(expected));
+        if (it == file.tensors.end() || it->second.shape() != expected)
+            throw ModelError(std::string("tensor ") + name + " does not fit the metadata: it must be " +
+                             expected.str());
     };
-    check("global.fc1.linear.weight", 1,
-          spec.channels(kGlobal[3].out) * spec.global_map() * spec.global_map());
-    check("classifier.2.linear.weight", 0, spec.classes);
+    check("global.fc1.linear.weight",
+          {spec.channels(kGlobalFeatures[0]),
+           spec.channels(kGlobal[3].out) * spec.global_map() * spec.global_map()});
+    check("classifier.2.linear.weight", {spec.classes, spec.channels(kClassifierHidden)});
 }
 
 }  // namespace
@@ -54,8 +54,7 @@ TensorFile model_file(ColorNet& net, const Metadata& extra, DType weights) {
     net.visit([&](const std::string& name, Parameter& p) {
         const Tensor ordered = to_file_order(p.value);
         const bool halve = weights == DType::f16 && ordered.shape().rank() >= 2;
-        // A copy: the trainer changes values in place while a checkpoint is being written.
-        file.tensors[name] = halve ? to_f16(ordered.to(DType::f32)) : ordered.clone();
+        file.tensors[name] = halve ? to_f16(ordered.to(DType::f32)) : ordered;
     });
     return file;
 }
@@ -71,14 +70,18 @@ void load_state(ColorNet& net, const TensorFile& file, const std::string& name) 
         if (value.shape() != p.value.shape())
             throw ModelError(name + ": tensor " + tensor_name + " is " + stored.shape().str() +
                              " in the file, the network needs " + to_file_order(p.value).shape().str());
-        p.value = value.to(p.value.dtype()).clone();
+        // The caller's tensors stay its own where nothing was converted.
+        const bool shared = value.shape().rank() != 4 && stored.dtype() == p.value.dtype();
+        p.value = shared ? value.clone() : value.to(p.value.dtype());
         ++p.version;
         ++found;
     });
     if (found == file.tensors.size()) return;
     for (const auto& [tensor_name, tensor] : file.tensors) {
         bool known = false;
-        net.visit([&](const std::string& candidate, Parameter&) { known |= candidate == tensor_name; });
+        net.visit([&, &wanted = tensor_name](const std::string& candidate, Parameter&) {
+            known |= candidate == wanted;
+        });
         if (!known) throw ModelError(name + ": tensor " + tensor_name + " belongs to no layer");
     }
 }

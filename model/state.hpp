@@ -17,7 +17,7 @@ Tensor to_file_order(const Tensor& value);
 Tensor to_memory_order(const Tensor& stored);
 
 // `extra` is added to the spec's metadata. f16 halves the weights; biases, batch norm and
-// everything else of rank 1 stay f32.
+// everything else of rank 1 stay f32. The result may share memory with the network.
 TensorFile model_file(ColorNet& net, const Metadata& extra = {}, DType weights = DType::f32);
 
 // Strict: every tensor of the network must be there with its shape, and none besides. Throws

@@ -25,6 +25,21 @@ std::string forced_implementation(std::string_view op);  // empty: none
 void force_implementations(std::string choices);
 const std::string& forced_choices();
 
+// The same for a scope.
+class ForcedImplementations {
+  public:
+    explicit ForcedImplementations(std::string choices) : kept_(forced_choices()) {
+        force_implementations(std::move(choices));
+    }
+    ~ForcedImplementations() { force_implementations(kept_); }
+    ForcedImplementations(const ForcedImplementations&) = delete;
+    ForcedImplementations& operator=(const ForcedImplementations&) = delete;
+
+  private:
+    std::string kept_;
+};
+inline constexpr const char* kNaivePath = "conv2d:naive,linear:naive";
+
 // Receives one line per decision; null (the default) means nobody listens.
 using ExplainSink = std::function<void(const std::string&)>;
 ExplainSink& explain_sink();

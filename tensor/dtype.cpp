@@ -34,15 +34,14 @@ uint16_t float_to_f16(float value) {
 }
 
 float f16_to_float(uint16_t bits) {
-    const int exponent = (bits >> 10) & 0x1f;
-    const int fraction = bits & 0x3ff;
+    // The fields in a float's places, then the exponent's bias corrected by a product, which also
+    // normalises subnormals.
+    uint32_t wide = uint32_t{bits & 0x7fffu} << 13;
+    const bool special = (bits & 0x7c00) == 0x7c00;  // infinity or NaN
+    if (special) wide |= 0x7f800000;
     float magnitude;
-    if (exponent == 0)
-        magnitude = std::ldexp(static_cast<float>(fraction), -24);
-    else if (exponent == 31)
-        magnitude = fraction ? NAN : INFINITY;
-    else
-        magnitude = std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
+    std::memcpy(&magnitude, &wide, sizeof magnitude);
+    if (!special) magnitude *= 0x1p112f;
     return bits & 0x8000 ? -magnitude : magnitude;
 }
 

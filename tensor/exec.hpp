@@ -1,6 +1,6 @@
 // Execution context handed to every op: where to run and on how many threads.
 #pragma once
-#include <functional>
+#include <exception>
 
 #include "tensor/device.hpp"
 #include "tensor/tensor.hpp"
@@ -23,8 +23,17 @@ void parallel_for(const Exec& exec, int64_t count, const Task& task) {
         for (int64_t i = 0; i < count; ++i) task(i);
         return;
     }
+    std::exception_ptr failure;  // an exception must not leave a parallel region
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (int64_t i = 0; i < count; ++i) task(i);
+    for (int64_t i = 0; i < count; ++i) {
+        try {
+            task(i);
+        } catch (...) {
+#pragma omp critical(lumachrome_failure)
+            failure = std::current_exception();
+        }
+    }
+    if (failure) std::rethrow_exception(failure);
 }
 
 // The same over elements: task(begin, end) on fixed chunks, large enough to be worth a thread.
@@ -36,14 +45,15 @@ void parallel_chunks(const Exec& exec, int64_t count, const Task& task, int64_t 
     });
 }
 
-// Call-lifetime memory of one thread: grows to a high-water mark and is reused from then on. A
-// kernel takes one block per slot; the block is valid until the same thread takes that slot again.
+// Call-lifetime memory of one thread: grows to a high-water mark and is reused from then on. Valid
+// until the same thread asks again.
 template <class T>
-T* scratch(int slot, int64_t count) {
-    thread_local Tensor blocks[4];
-    Tensor& block = blocks[slot];
-    if (!block.defined() || block.numel() * size_in_bytes(block.dtype()) < count * int64_t{sizeof(T)})
+T* scratch(int64_t count) {
+    thread_local Tensor block;
+    if (!block.defined() || block.bytes() < count * int64_t{sizeof(T)}) {
+        block = {};
         block = Tensor::empty({count}, dtype_of<T>());
+    }
     return reinterpret_cast<T*>(block.raw());
 }
 

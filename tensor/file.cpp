@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 
@@ -45,22 +47,31 @@ void write_all(int fd, std::span<const uint8_t> bytes, const std::string& path) 
 
 }  // namespace
 
-std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes) {
+std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes,
+                               const StartCheck& check_start) {
     const Descriptor fd(path == "-" ? ::dup(0) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (fd.get() < 0) throw InputError(path + ": cannot open: " + reason());
     struct stat info {};
     if (::fstat(fd.get(), &info) != 0) throw InputError(path + ": cannot stat: " + reason());
     if (S_ISDIR(info.st_mode)) throw InputError(path + ": is a directory, a file is needed");
+    if (path != "-" && (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)))
+        throw InputError(path + ": is a device, a file is needed");
     const auto too_large = [&] {
         return InputError(path + ": larger than the limit of " + std::to_string(max_bytes) + " bytes");
     };
     if (S_ISREG(info.st_mode) && info.st_size > max_bytes) throw too_large();
-    // A pipe has no size: read in growing pieces.
-    std::vector<uint8_t> bytes;
+    // A pipe has no size: read in growing pieces. The first piece is judged before the others.
+    constexpr size_t kStart = 16, kPiece = 1 << 16;
+    std::vector<uint8_t> bytes(kPiece);
     size_t used = 0;
-    bytes.resize(S_ISREG(info.st_mode) ? static_cast<size_t>(info.st_size) + 1 : size_t{1} << 16);
+    bool checked = !check_start;
     for (;;) {
-        if (used == bytes.size()) bytes.resize(bytes.size() * 2);
+        if (!checked && used >= kStart) {
+            check_start({bytes.data(), kStart});
+            checked = true;
+        }
+        if (used == bytes.size())
+            bytes.resize(std::max(bytes.size() * 2, S_ISREG(info.st_mode) ? static_cast<size_t>(info.st_size) + 1 : 0));
         const ssize_t got = ::read(fd.get(), bytes.data() + used, bytes.size() - used);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) throw InputError(path + ": cannot read: " + reason());
@@ -69,13 +80,18 @@ std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes) {
         if (static_cast<int64_t>(used) > max_bytes) throw too_large();
     }
     bytes.resize(used);
+    if (!checked) check_start(bytes);
     return bytes;
 }
 
 void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, bool overwrite) {
-    if (!overwrite && std::filesystem::exists(std::filesystem::symlink_status(path)))
-        throw UsageError(path + ": exists already; --overwrite replaces it");
-    const std::string temporary = path + ".tmp" + std::to_string(::getpid());
+    std::error_code error;
+    const auto exists = [&] { return std::filesystem::exists(std::filesystem::symlink_status(path, error)); };
+    if (!overwrite && exists()) throw UsageError(path + ": exists already; --overwrite replaces it");
+    // A process killed while writing leaves its temporary file; another with its number must not
+    // stumble over it.
+    const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
+    const std::string temporary = path + ".tmp" + std::to_string(::getpid()) + "-" + std::to_string(now);
     Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
     if (fd.get() < 0) throw ResourceError(path + ": cannot create: " + reason());
     try {
@@ -83,12 +99,13 @@ void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, 
         if (::fsync(fd.get()) != 0 || ::close(fd.release()) != 0)
             throw ResourceError(path + ": cannot write: " + reason());
         // link() refuses an existing target, so a file that appeared meanwhile is not lost either.
-        if (overwrite ? ::rename(temporary.c_str(), path.c_str()) != 0
-                      : ::link(temporary.c_str(), path.c_str()) != 0) {
-            if (errno == EEXIST) throw UsageError(path + ": exists already; --overwrite replaces it");
+        // File systems without links (FAT, some network ones) get rename(), which does not.
+        const bool linked = !overwrite && ::link(temporary.c_str(), path.c_str()) == 0;
+        if (!overwrite && !linked && (errno == EEXIST || exists()))
+            throw UsageError(path + ": exists already; --overwrite replaces it");
+        if (!linked && ::rename(temporary.c_str(), path.c_str()) != 0)
             throw ResourceError(path + ": cannot rename: " + reason());
-        }
-        if (!overwrite) ::unlink(temporary.c_str());
+        if (linked) ::unlink(temporary.c_str());
     } catch (...) {
         ::unlink(temporary.c_str());
         throw;

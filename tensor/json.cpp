@@ -122,7 +122,8 @@ std::string Json::dump(int indent) const {
 template <class T>
 const T& Json::typed(const char* wanted) const {
     if (const T* value = std::get_if<T>(&value_)) return *value;
-    throw InputError(std::string("JSON: ") + wanted + " is needed, found " + dump().substr(0, 40));
+    const std::string found = is_array() ? "an array" : is_object() ? "an object" : dump().substr(0, 40);
+    throw InputError(std::string("JSON: ") + wanted + " is needed, found " + found);
 }
 template const Json::Object& Json::typed(const char*) const;
 template const Json::Array& Json::typed(const char*) const;
@@ -133,7 +134,7 @@ template const bool& Json::typed(const char*) const;
 double Json::number() const {
     if (const auto* value = std::get_if<int64_t>(&value_)) return static_cast<double>(*value);
     if (const auto* value = std::get_if<double>(&value_)) return *value;
-    throw InputError("JSON: a number is needed, found " + dump().substr(0, 40));
+    throw InputError("JSON: a number is needed, found another value");
 }
 
 const Json* Json::find(std::string_view key) const {

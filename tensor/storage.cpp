@@ -25,6 +25,10 @@ class Pool {
             it->second.pop_back();
         } else {
             block = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
+            if (!block) {  // blocks of other sizes may lie unused
+                free_all();
+                block = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
+            }
             if (!block)
                 throw ResourceError("out of memory: a tensor of " + std::to_string(bytes >> 20) +
                                     " MiB on top of " + std::to_string(counters_.live_bytes >> 20) +
@@ -42,9 +46,7 @@ class Pool {
     }
     void release() {
         const std::lock_guard lock(mutex_);
-        for (auto& [bytes, blocks] : free_)
-            for (void* block : blocks) std::free(block);
-        free_.clear();
+        free_all();
     }
     StorageCounters counters() {
         const std::lock_guard lock(mutex_);
@@ -52,6 +54,11 @@ class Pool {
     }
 
   private:
+    void free_all() {
+        for (auto& [bytes, blocks] : free_)
+            for (void* block : blocks) std::free(block);
+        free_.clear();
+    }
     std::mutex mutex_;
     std::map<int64_t, std::vector<void*>> free_;
     StorageCounters counters_{};

@@ -1,6 +1,7 @@
 #include "tensor/tensor_file.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "tensor/error.hpp"
@@ -10,7 +11,7 @@
 namespace lumachrome {
 namespace {
 
-constexpr int64_t kMaxHeaderBytes = 16 << 20;
+constexpr int64_t kMaxHeaderBytes = 1 << 20;  // the largest of ours, with optimizer state, has 50 KiB
 constexpr size_t kMaxNameBytes = 256;
 
 struct Entry {
@@ -71,7 +72,7 @@ TensorFile parse(const std::vector<uint8_t>& bytes) {
     uint64_t length;
     std::memcpy(&length, bytes.data(), 8);
     if (length > uint64_t{kMaxHeaderBytes})
-        throw InputError("not a safetensors file, or its header exceeds 16 MiB");
+        throw InputError("not a safetensors file, or its header exceeds 1 MiB");
     if (length > bytes.size() - 8) throw InputError("header reaches beyond the end of the file: truncated");
     const Json header =
         Json::parse({reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<size_t>(length)});
@@ -113,14 +114,21 @@ TensorFile parse(const std::vector<uint8_t>& bytes) {
 TensorFile parse_tensor_file(std::vector<uint8_t> bytes, const std::string& name) {
     try {
         return parse(bytes);
-    } catch (const Error& error) {
+    } catch (const InputError& error) {
+        throw ModelError(name + ": " + error.what());
+    } catch (const ShapeError& error) {
         throw ModelError(name + ": " + error.what());
     }
 }
 
 TensorFile read_tensor_file(const std::string& path) {
     try {
-        return parse_tensor_file(read_file(path), path);
+        return parse_tensor_file(read_file(path, int64_t{4} << 30, [&](std::span<const uint8_t> start) {
+            uint64_t length = 0;
+            if (start.size() >= 8) std::memcpy(&length, start.data(), 8);
+            if (start.size() < 8 || length > uint64_t{kMaxHeaderBytes})
+                throw InputError(path + ": not a safetensors file, or its header exceeds 1 MiB");
+        }), path);
     } catch (const InputError& error) {
         throw ModelError(error.what());
     }
@@ -178,7 +186,13 @@ Tensor to_f32(const Tensor& stored) {
 Tensor to_f16(const Tensor& values) {
     Tensor out = Tensor::empty(values.shape(), DType::f16);
     auto* bits = reinterpret_cast<uint16_t*>(out.raw());
-    for (int64_t i = 0; i < out.numel(); ++i) bits[i] = float_to_f16(values.data<float>()[i]);
+    constexpr float kLargest = 65504;
+    for (int64_t i = 0; i < out.numel(); ++i) {
+        const float value = values.data<float>()[i];
+        if (!(std::fabs(value) <= kLargest))
+            throw ModelError("a weight of " + std::to_string(value) + " does not fit into f16");
+        bits[i] = float_to_f16(value);
+    }
     return out;
 }
 

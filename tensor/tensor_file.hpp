@@ -1,7 +1,7 @@
 // Strict safetensors: 8 bytes header length, JSON header, one buffer of row-major little-endian
 // tensors. Read as the format's reference does, and stricter: duplicate keys, holes, overlaps,
-// trailing bytes, unknown types, long names and headers over 16 MiB are refused before anything is
-// allocated. What we write is byte for byte what the Python package writes for the same tensors.
+// trailing bytes, unknown types, long names and headers over 1 MiB are refused before anything is
+// allocated. What we write has the order of the format's own writer.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -26,6 +26,6 @@ std::vector<uint8_t> serialize(const TensorFile& file);
 void write_tensor_file(const std::string& path, const TensorFile& file, bool overwrite);
 
 Tensor to_f32(const Tensor& stored);  // from f16, bf16, f64 or f32
-Tensor to_f16(const Tensor& values);  // from f32
+Tensor to_f16(const Tensor& values);  // from f32; throws ModelError beyond +-65504
 
 }  // namespace lumachrome

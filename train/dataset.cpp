@@ -154,11 +154,10 @@ std::optional<int64_t> octal(std::span<const uint8_t> field) {
     return i > first && ended ? std::optional(value) : std::nullopt;
 }
 
-// Control characters become '?': names end up in one-line messages.
-std::optional<std::string> text(std::span<const uint8_t> field) {
-    const auto end = std::find(field.begin(), field.end(), 0);
-    if (end == field.end()) return std::nullopt;
-    std::string result(field.begin(), end);
+// Ends at a NUL, or with the field (ustar). Control characters become '?': names end up in one-line
+// messages.
+std::string text(std::span<const uint8_t> field) {
+    std::string result(field.begin(), std::find(field.begin(), field.end(), 0));
     for (char& c : result)
         if (static_cast<unsigned char>(c) < ' ' || c == 127) c = '?';
     return result;
@@ -196,15 +195,13 @@ std::vector<TarMember> index_tar(const TarSource& tar) {
         if (has_data && *size > room)
             throw tar.damaged(offset, "a member of " + std::to_string(*size) + " bytes, but only " +
                                           std::to_string(room) + " follow");
-        auto name = text(all.subspan(0, 100));
-        if (!name) throw tar.damaged(offset, "the name does not end within its 100 bytes");
+        std::string name = text(all.subspan(0, 100));
         if (header[262] == 0) {  // old GNU archives have blanks here and other uses for the prefix
-            const auto prefix = text(all.subspan(345, 155));
-            if (!prefix) throw tar.damaged(offset, "the prefix does not end within its 155 bytes");
-            if (!prefix->empty()) name = *prefix + "/" + *name;
+            const std::string prefix = text(all.subspan(345, 155));
+            if (!prefix.empty()) name = prefix + "/" + name;
         }
-        if ((type == '0' || type == 0) && is_photo(*name))
-            members.push_back({std::move(*name), data, *size});
+        if ((type == '0' || type == 0) && is_photo(name))
+            members.push_back({std::move(name), data, *size});
         offset = data + (has_data ? (*size + kTarBlock - 1) / kTarBlock * kTarBlock : 0);
     }
 }

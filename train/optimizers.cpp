@@ -23,6 +23,11 @@ OptimizerSpec optimizer_spec(const std::string& rule) {
     throw UsageError("optimizer \"" + rule + "\" is not one of adadelta, adam, sgd");
 }
 
+const char* name(OptimizerSpec::Rule rule) {
+    constexpr const char* kNames[] = {"adadelta", "adam", "sgd"};
+    return kNames[rule];
+}
+
 void Optimizer::add(const std::string& name, Parameter& p) {
     if (!p.trainable) return;
     slots_.push_back({name, &p, Tensor::zeros(p.value.shape(), p.value.dtype()),

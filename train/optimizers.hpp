@@ -18,6 +18,7 @@
 namespace lumachrome {
 
 struct OptimizerSpec {
+    // first, second: E[g2], E[D2] of adadelta; m, v of adam; m and nothing of sgd
     enum Rule { adadelta, adam, sgd };
     Rule rule = adadelta;
     double learning_rate = 1;
@@ -28,6 +29,7 @@ struct OptimizerSpec {
 // Defaults of a rule by name: adadelta (lr 1, torch's rho), adam (lr 1e-3), sgd (lr 0.01). Throws
 // UsageError.
 OptimizerSpec optimizer_spec(const std::string& rule);
+const char* name(OptimizerSpec::Rule rule);
 
 class Optimizer {
   public:

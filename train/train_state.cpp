@@ -1,6 +1,6 @@
 #include "train/train_state.hpp"
 
-#include <cstdlib>
+#include <charconv>
 
 #include "tensor/error.hpp"
 
@@ -22,7 +22,6 @@ void save_train_state(const std::string& run, ColorNet& net, Optimizer& optimize
     for (const auto& [key, value] : identity) file.metadata[key] = value;
     file.metadata["step"] = std::to_string(progress.step);
     file.metadata["seconds"] = std::to_string(progress.seconds);
-    file.metadata["optimizer_rule"] = std::to_string(optimizer.spec().rule);
     for (Optimizer::Slot& slot : optimizer.slots()) {
         file.tensors[kFirst + slot.name] = to_file_order(slot.first);
         file.tensors[kSecond + slot.name] = to_file_order(slot.second);
@@ -44,8 +43,6 @@ TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer&
         into = value.clone();
         file.tensors.erase(it);
     };
-    if (file.metadata["optimizer_rule"] != std::to_string(optimizer.spec().rule))
-        throw ModelError(path + ": was trained with another optimizer");
     for (const auto& [key, value] : identity)
         if (file.metadata[key] != value)
             throw UsageError(path + ": " + key + " is " + file.metadata[key] + " there and " + value +
@@ -56,9 +53,14 @@ TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer&
     }
     load_state(net, file, path);
     TrainProgress progress;
-    progress.step = std::strtoll(file.metadata["step"].c_str(), nullptr, 10);
-    progress.seconds = std::strtod(file.metadata["seconds"].c_str(), nullptr);
-    if (progress.step <= 0) throw ModelError(path + ": metadata key step is missing");
+    const auto number = [&](const char* key, auto& out) {
+        const std::string& text = file.metadata[key];
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+        if (error != std::errc{} || end != text.data() + text.size() || out < 0 || !(double(out) <= double(kMostSteps)))
+            throw ModelError(path + ": metadata key " + key + " has the value \"" + text.substr(0, 40) + "\"");
+    };
+    number("step", progress.step);
+    number("seconds", progress.seconds);
     optimizer.set_steps(progress.step);
     return progress;
 }

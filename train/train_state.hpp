@@ -2,6 +2,7 @@
 // statistics, optimizer slots, step) in one file that is replaced atomically, so that there is never
 // a mixture of two steps; `model.safetensors` is the network alone, for use and sharing.
 #pragma once
+#include <cstdint>
 #include <string>
 
 #include "model/state.hpp"
@@ -9,8 +10,10 @@
 
 namespace lumachrome {
 
+inline constexpr int64_t kMostSteps = UINT32_MAX;  // dropout counts steps in 32 bits
+
 struct TrainProgress {
-    int64_t step = 0;
+    int64_t step = 0;        // at most kMostSteps
     double seconds = 0;  // spent training so far, over all resumes
 };
 

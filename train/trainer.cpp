@@ -54,6 +54,8 @@ int64_t count_correct(const Tensor& logits, const Labels& labels) {
 
 }  // namespace
 
+std::string metrics_path(const std::string& run) { return run + "/metrics.jsonl"; }
+
 StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Tensor& luma,
                       const Tensor& target, const Labels& labels, double alpha, double rate_factor) {
     const DType dtype = net.output.weight.value.dtype();
@@ -88,14 +90,17 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
     options_.augment.ab_scale = net_->spec.ab_scale;
     net_->dropout_seed = options_.seed;
     net_->visit([&](const std::string& name, Parameter& p) { optimizer_.add(name, p); });
-    const bool exists = std::filesystem::exists(state_path(options_.run));
+    std::error_code error;
+    const bool exists = std::filesystem::exists(state_path(options_.run), error);
     if (options_.resume) {
         if (!exists) throw UsageError(options_.run + ": holds no run to --resume");
         progress_ = load_train_state(options_.run, *net_, optimizer_, identity());
+        keep_log_until(progress_.step);
         return;
     }
     if (exists) throw UsageError(options_.run + ": holds a run already; --resume continues it");
-    std::error_code error;
+    for (const std::string& path : {model_path(options_.run), metrics_path(options_.run)})
+        if (std::filesystem::exists(path, error)) throw UsageError(path + ": exists already; choose another folder");
     std::filesystem::create_directories(options_.run, error);
     if (error) throw ResourceError(options_.run + ": cannot create: " + error.message());
 }
@@ -104,7 +109,13 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
 Metadata Trainer::identity() const {
     return {{"train_seed", std::to_string(options_.seed)},
             {"train_batch", std::to_string(options_.batch)},
-            {"train_size", std::to_string(options_.augment.size)}};
+            {"train_size", std::to_string(options_.augment.size)},
+            {"train_min_scale", std::to_string(options_.augment.min_scale)},
+            {"train_alpha", std::to_string(options_.alpha)},
+            {"train_optimizer", name(options_.optimizer.rule)},
+            {"train_learning_rate", std::to_string(options_.optimizer.learning_rate)},
+            {"train_schedule", std::to_string(options_.schedule.kind)},
+            {"train_warmup", std::to_string(options_.schedule.warmup_steps)}};
 }
 
 void Trainer::save() {
@@ -124,7 +135,25 @@ void Trainer::log(const TrainReport& r) {
     line.set("learning_rate", r.learning_rate);
     line.set("images_per_second", r.images_per_second);
     line.set("seconds", r.seconds);
-    std::ofstream(options_.run + "/metrics.jsonl", std::ios::app) << line.dump() << '\n';
+    std::ofstream out(metrics_path(options_.run), std::ios::app);
+    out << line.dump() << '\n' << std::flush;
+    if (!out) throw ResourceError(metrics_path(options_.run) + ": cannot write");
+}
+
+// What was logged after the checkpoint happens again.
+void Trainer::keep_log_until(int64_t step) {
+    std::ifstream in(metrics_path(options_.run));
+    std::string kept, line;
+    while (std::getline(in, line)) {
+        try {
+            if (Json::parse(line).at("step").integer() > step) break;
+        } catch (const InputError&) {
+            break;  // half a line, cut off by a crash
+        }
+        kept += line + '\n';
+    }
+    write_file_atomic(metrics_path(options_.run),
+                      {reinterpret_cast<const uint8_t*>(kept.data()), kept.size()}, true);
 }
 
 bool Trainer::run(const std::atomic<bool>& stop, const std::function<void(const TrainReport&)>& report) {
@@ -155,7 +184,8 @@ bool Trainer::run(const std::atomic<bool>& stop, const std::function<void(const 
         labelled += result.labelled;
         correct += result.correct;
         saved = false;
-        if (steps == options_.log_steps || stop || limit_reached()) {
+        const bool whole = progress_.step % options_.log_steps == 0;
+        if (whole || stop || limit_reached()) {
             last_ = sum;
             last_.step = progress_.step;
             last_.epoch = batch.epoch;
@@ -173,7 +203,7 @@ bool Trainer::run(const std::atomic<bool>& stop, const std::function<void(const 
                                          : 0;
             last_.skipped_corrupt = loader.skipped_corrupt();
             last_.skipped_gray = loader.skipped_gray();
-            log(last_);
+            if (whole || limit_reached()) log(last_);
             report(last_);
             sum = {};
             labelled = correct = steps = 0;
@@ -186,8 +216,9 @@ bool Trainer::run(const std::atomic<bool>& stop, const std::function<void(const 
             last_save = Clock::now();
         }
     }
-    if (!saved && progress_.step > 0) save();
-    return !stop;
+    const bool finished = limit_reached();
+    if (!saved) save();
+    return finished;
 }
 
 }  // namespace lumachrome

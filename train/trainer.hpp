@@ -1,6 +1,6 @@
 // The training loop: batch -> forward -> joint loss -> backward -> optimizer, with checkpoints and a
-// log. One step is a function of (weights, optimizer state, seed, step) alone, so a resumed run
-// continues bit for bit.
+// log. One step is a function of (weights, optimizer state, batch, step) alone, and a batch one of
+// (data, seed, step), so a resumed run continues bit for bit.
 // Walk 2, stop 5: loss -> gradients -> optimizer.
 #pragma once
 #include <atomic>
@@ -17,6 +17,8 @@
 #include "train/train_state.hpp"
 
 namespace lumachrome {
+
+std::string metrics_path(const std::string& run);  // one JSON object a line
 
 struct TrainOptions {
     std::string run;                  // folder of the run
@@ -75,6 +77,7 @@ class Trainer {
     Metadata identity() const;
     void save();
     void log(const TrainReport& report);
+    void keep_log_until(int64_t step);
     std::unique_ptr<ColorNet> net_;
     std::shared_ptr<const Dataset> data_;
     TrainOptions options_;

@@ -50,7 +50,7 @@ void check_size(int64_t size) {
 }
 
 void choose_path(const BenchOptions& options) {
-    if (options.simple_path) force_implementations("conv2d:naive,linear:naive");
+    if (options.simple_path) force_implementations(kNaivePath);
 }
 
 Json times_json(const BenchOptions& options, const Exec& exec, const Times& times, int64_t batch) {

@@ -9,6 +9,7 @@
 #include "apps/exit_code.hpp"
 #include "model/colorizer.hpp"
 #include "tensor/error.hpp"
+#include "tensor/storage.hpp"
 
 namespace lumachrome {
 namespace {
@@ -97,6 +98,7 @@ int for_each_photo(const std::vector<PhotoPath>& photos, Console& console, Json:
             ++failed;
         }
         records.push_back(std::move(record));
+        release_cached_storage();  // the next photo has other sizes
     }
     console.clear_progress();
     return failed == 0 || photos.size() == 1 ? code : kSomeFailed;

@@ -23,7 +23,7 @@ void stop_on_signals() {
     struct sigaction action {};
     action.sa_handler = [](int) { stop_requested = true; };
     action.sa_flags = static_cast<int>(SA_RESETHAND);
-    for (int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+    for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
 }
 
 Spec fresh_spec(const NetworkOptions& options) {
@@ -106,7 +106,7 @@ double share_done(const TrainReport& r, const TrainOptions& options, double seco
 
 int run_train(const TrainCommandOptions& options, Console& console) {
     if (options.precision == "bf16")
-        throw UsageError("--precision bf16: needs a CUDA device; the CPU trains in f32");
+        throw ResourceError("--precision bf16: needs a CUDA device; the CPU trains in f32");
     const Exec exec = exec_for(options, console);
 
     Spec spec;
@@ -157,7 +157,7 @@ int run_train(const TrainCommandOptions& options, Console& console) {
     if (options.epochs || (!options.steps && !options.minutes)) {
         const double photos = options.epochs.value_or(kPaperEpochs) * double(data->size());
         const int64_t steps =
-            std::max<int64_t>(1, std::llround(std::ceil(photos / double(options.batch))));
+            std::llround(std::clamp(std::ceil(photos / double(options.batch)), 1.0, double(kMostSteps)));
         train.max_steps = train.max_steps > 0 ? std::min(train.max_steps, steps) : steps;
     }
     train.schedule.kind = options.schedule == "cosine" ? Schedule::cosine : Schedule::constant;
@@ -175,9 +175,10 @@ int run_train(const TrainCommandOptions& options, Console& console) {
         load_initial(*net, std::move(initial), keep_classifier, options.init);
     Trainer trainer(std::move(net), data, train, exec);
     const std::string config = options.out + "/train.ini";
-    write_file_atomic(
-        config,
-        {reinterpret_cast<const uint8_t*>(options.resolved.data()), options.resolved.size()}, true);
+    if (!options.resume)
+        write_file_atomic(
+            config,
+            {reinterpret_cast<const uint8_t*>(options.resolved.data()), options.resolved.size()}, false);
 
     stop_on_signals();
     const double seconds_before = trainer.progress().seconds;

@@ -154,7 +154,6 @@ TEST_CASE("wrong requests end in exit code 2 and one helpful line") {
         {"bench", "inferr"},
         {"colorize", "x.png", "--size", "7"},
         {"colorize", "x.png", "--device", "gpu"},
-        {"train", "scenes:5", "--out", "/tmp/x", "--precision", "bf16"},
         {"train", "scenes:0", "--out", "/tmp/x"},
         {"inspect"},
         {"inspect", "--preset", "huge"},
@@ -168,6 +167,7 @@ TEST_CASE("wrong requests end in exit code 2 and one helpful line") {
         CHECK(done.out.empty());
     }
     CHECK(run({"doctor", "--device", "cuda"}).code == 69);
+    CHECK(run({"train", "scenes:5", "--out", "/tmp/x", "--precision", "bf16"}).code == 69);
     CHECK(run({"--help"}).code == 0);
     for (const char* command :
          {"colorize", "classify", "train", "evaluate", "gradcheck", "inspect", "doctor"}) {
@@ -349,6 +349,8 @@ TEST_CASE("what is no file at all") {
     check(run({"colorize", place.photo, "-o", output, "--weights", place / "missing.safetensors"}),
           4);
     check(place.colorize({"-", "-o", output}, "/dev/null"), 3);
+    check(place.colorize({"-", "-o", output}, "/dev/zero"), 3);
+    check(place.colorize({"/dev/zero", "-o", output}), 3);
     if (geteuid() == 0) return;  // root reads everything
     fs::permissions(place.photo, fs::perms::none);
     check(place.colorize({place.photo, "-o", output}), 3);

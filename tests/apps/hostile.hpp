@@ -114,6 +114,8 @@ inline size_t find(const Bytes& bytes, const std::string& text) {
     return static_cast<size_t>(at - bytes.begin());
 }
 
+inline Bytes png_signature() { return {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'}; }
+
 inline std::vector<Hostile> hostile_photos() {
     const Bytes png = encode(striped(40, 30), Format::png);
     const Bytes gray = encode(striped(40, 30, 1), Format::png);
@@ -128,6 +130,20 @@ inline std::vector<Hostile> hostile_photos() {
 
     bad("empty.png", {});
     bad("data-bomb.png", data_bomb);
+    // Narrow and very high: a few bytes must not buy memory for all rows.
+    const auto promised = [](uint32_t width, uint32_t height, uint8_t color_type) {
+        Bytes fields(13);
+        put32(fields, 0, width);
+        put32(fields, 4, height);
+        fields[8] = 8;
+        fields[9] = color_type;
+        Bytes bytes = png_signature();
+        for (const Bytes& part : {chunk("IHDR", fields), chunk("IDAT", Bytes{0x78, 0x9c}), chunk("IEND", {})})
+            bytes.insert(bytes.end(), part.begin(), part.end());
+        return bytes;
+    };
+    bad("high-rgb.png", promised(680, 370'000, 2));
+    bad("high-gray.png", promised(1, 200'000'000, 0));
     for (size_t at : {size_t{1}, size_t{7}, size_t{8}, size_t{20}, kAfterHeader, kAfterHeader + 4,
                       kAfterHeader + 9, png.size() / 2, png.size() - 13})
         bad("cut-" + std::to_string(at) + ".png", cut(png, at));
@@ -256,6 +272,29 @@ inline std::vector<Hostile> hostile_models() {
     value("use_global", "false");
     value("ab_scale", "nan");
     value("luma_mean", "1e400");
+    // Sizes that only the metadata knows, with tensors of no bytes at all.
+    bad("hollow", serialize({[&] {
+                                 Metadata metadata = model.metadata;
+                                 metadata["width_divisor"] = "1";
+                                 metadata["global_size"] = "1024";
+                                 return metadata;
+                             }(),
+                             {{"global.fc1.linear.weight", Tensor::empty({0, 524'288})},
+                              {"classifier.2.linear.weight", Tensor::empty({3, 0})}}}));
+    // 2^18 values in a header of half a MiB.
+    const std::string list = "{\"__metadata__\":[0" + [] {
+        std::string zeros;
+        for (int i = 0; i < 1 << 18; ++i) zeros += ",0";
+        return zeros;
+    }() + "]}";
+    Bytes many(8 + list.size());
+    const uint64_t length = list.size();
+    std::memcpy(many.data(), &length, 8);
+    std::copy(list.begin(), list.end(), many.begin() + 8);
+    bad("many-values", many);
+    changed("logits-not-a-number", [](TensorFile& f) {
+        f.tensors.at("classifier.2.linear.bias").fill(std::numeric_limits<double>::quiet_NaN());
+    });
     changed("tensor-missing", [](TensorFile& f) { f.tensors.erase("output.conv.bias"); });
     changed("tensor-extra", [](TensorFile& f) { f.tensors["mystery"] = Tensor::zeros({1}); });
     changed("tensor-shape",

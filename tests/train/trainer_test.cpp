@@ -76,8 +76,17 @@ TEST_CASE("a run is not overwritten, and a damaged one is refused") {
     CHECK_THROWS_AS(train(o, data), UsageError);
     o.resume = true;
     o.optimizer = optimizer_spec("adam");
-    CHECK_THROWS_AS(train(o, data), ModelError);
+    CHECK_THROWS_WITH_AS(train(o, data), doctest::Contains("goes on only as it began"), UsageError);
     o.optimizer = optimizer_spec("adadelta");
+    o.batch = 5;
+    CHECK_THROWS_WITH_AS(train(o, data), doctest::Contains("train_batch is 4"), UsageError);
+    o.batch = 4;
+    TensorFile state = read_tensor_file(state_path(o.run));
+    for (const char* step : {"9223372036854775807", "-1", "x", ""}) {
+        state.metadata["step"] = step;
+        write_tensor_file(state_path(o.run), state, true);
+        CHECK_THROWS_WITH_AS(train(o, data), doctest::Contains("metadata key step"), ModelError);
+    }
     std::vector<uint8_t> bytes = read_file(state_path(o.run));
     bytes.resize(bytes.size() / 2);
     write_file_atomic(state_path(o.run), bytes, true);
