@@ -272,7 +272,8 @@ std::unique_ptr<Command> evaluate_command() {
     add_path(app, options->settings.naive);
     command->count("--limit", options->limit, "Only the first N photos; 0: all", 0);
     app.add_option("--seed", options->seed, "Of scenes:N");
-    app.add_option("--samples", options->samples, "Also write a picture of 24 photos: gray, ours, truth");
+    app.add_option("--samples", options->samples,
+                   "Also write a picture of 24 photos: gray, ours, truth");
     app.add_flag("--overwrite", options->overwrite, "Replace the picture if it exists");
     app.add_option("--max-rmse-ab", options->max_rmse_ab, "Exit with 6 when the error is larger")
         ->check(CLI::NonNegativeNumber);
@@ -357,7 +358,8 @@ std::unique_ptr<Command> convert() {
     auto options = command->options(run_convert);
     command->app.add_option("IN", options->in, "Model to read")->required();
     command->app.add_option("OUT", options->out, "Model to write")->required();
-    command->choice("--dtype", options->dtype, "Of weights; biases and batch norm stay f32", {"f16", "f32"});
+    command->choice("--dtype", options->dtype, "Of weights; biases and batch norm stay f32",
+                    {"f16", "f32"});
     command->app.add_flag("--overwrite", options->overwrite, "Replace OUT if it exists");
     return command;
 }

@@ -18,9 +18,15 @@ struct Dual {
     Dual& operator-=(Dual b) { return *this = {value - b.value, derivative - b.derivative}; }
 };
 
-inline Dual operator+(Dual a, Dual b) { return {a.value + b.value, a.derivative + b.derivative}; }
-inline Dual operator-(Dual a, Dual b) { return {a.value - b.value, a.derivative - b.derivative}; }
-inline Dual operator-(Dual a) { return {-a.value, -a.derivative}; }
+inline Dual operator+(Dual a, Dual b) {
+    return {a.value + b.value, a.derivative + b.derivative};
+}
+inline Dual operator-(Dual a, Dual b) {
+    return {a.value - b.value, a.derivative - b.derivative};
+}
+inline Dual operator-(Dual a) {
+    return {-a.value, -a.derivative};
+}
 inline Dual operator*(Dual a, Dual b) {
     return {a.value * b.value, a.derivative * b.value + a.value * b.derivative};
 }
@@ -28,14 +34,20 @@ inline Dual operator/(Dual a, Dual b) {
     const double q = a.value / b.value;
     return {q, (a.derivative - q * b.derivative) / b.value};
 }
-inline bool operator<(Dual a, Dual b) { return a.value < b.value; }
-inline bool operator>(Dual a, Dual b) { return a.value > b.value; }
+inline bool operator<(Dual a, Dual b) {
+    return a.value < b.value;
+}
+inline bool operator>(Dual a, Dual b) {
+    return a.value > b.value;
+}
 
 inline Dual exp(Dual a) {
     const double e = std::exp(a.value);
     return {e, e * a.derivative};
 }
-inline Dual log(Dual a) { return {std::log(a.value), a.derivative / a.value}; }
+inline Dual log(Dual a) {
+    return {std::log(a.value), a.derivative / a.value};
+}
 inline Dual sqrt(Dual a) {
     const double s = std::sqrt(a.value);
     return {s, a.derivative / (2 * s)};

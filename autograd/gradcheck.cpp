@@ -49,7 +49,8 @@ double relative(const Inner& a, const Inner& b) {
 Inner inner(const Tensor& a, const Tensor& b) {
     const Tensor wa = a.to(DType::f64), wb = b.to(DType::f64);
     Inner result;
-    for (int64_t i = 0; i < wa.numel(); ++i) result.add(wa.data<double>()[i] * wb.data<double>()[i]);
+    for (int64_t i = 0; i < wa.numel(); ++i)
+        result.add(wa.data<double>()[i] * wb.data<double>()[i]);
     return result;
 }
 
@@ -82,7 +83,8 @@ class Trial {
     }
 
     // Gradients of the wanted inputs: NaN-filled and assigned, or added to `prefill`.
-    std::vector<Tensor> backward(std::vector<bool> wanted, const std::vector<Tensor>* prefill) const {
+    std::vector<Tensor> backward(std::vector<bool> wanted,
+                                 const std::vector<Tensor>* prefill) const {
         std::vector<Tensor> result(inputs_.size());
         std::vector<GradIn> din(inputs_.size());
         for (size_t k = 0; k < inputs_.size(); ++k) {
@@ -144,16 +146,16 @@ constexpr double kOpStep = 1e-3, kNetworkStep = 2e-4;
 
 }  // namespace
 
-std::vector<GradCheck> check_op(const OpCase& c, const Exec& exec, const std::string& implementation,
-                                uint64_t seed) {
+std::vector<GradCheck> check_op(const OpCase& c, const Exec& exec,
+                                const std::string& implementation, uint64_t seed) {
     std::vector<GradCheck> checks;
     for (DType dtype : {DType::f64, DType::f32}) {
         Random random(seed, Random::Purpose::test);
         const std::string type = name(dtype);
         const double tolerance = dtype == DType::f32 ? kDualToleranceF32 : kDualToleranceF64;
         const auto record = [&](const std::string& what, double error, double limit) {
-            checks.push_back({c.op->name(), implementation,
-                              c.description + ": " + what, error, limit});
+            checks.push_back(
+                {c.op->name(), implementation, c.description + ": " + what, error, limit});
         };
         const Trial trial(c, exec, dtype, random);
 
@@ -174,7 +176,8 @@ std::vector<GradCheck> check_op(const OpCase& c, const Exec& exec, const std::st
             const Shape& shape = c.inputs[k].shape();
             std::vector<std::pair<std::string, Tensor>> directions;
             for (int i = 0; i < 2; ++i)
-                directions.emplace_back("direction " + std::to_string(i), random_like(shape, random));
+                directions.emplace_back("direction " + std::to_string(i),
+                                        random_like(shape, random));
             for (int64_t i = 0; i < std::min<int64_t>(6, shape.numel()); ++i) {
                 const int64_t index = random.below(shape.numel());
                 directions.emplace_back("element " + std::to_string(index), basis(shape, index));
@@ -186,11 +189,14 @@ std::vector<GradCheck> check_op(const OpCase& c, const Exec& exec, const std::st
                 const Tensor dout = trial.dout.to(DType::f64);
                 for (size_t i = 0; i < jv.size(); ++i)
                     forward.add(dout.data<double>()[i] * jv[i].derivative);
-                record("dual " + type + input + " " + label, relative(forward, backward), tolerance);
+                record("dual " + type + input + " " + label, relative(forward, backward),
+                       tolerance);
                 if (dtype != DType::f64 || !c.smooth) continue;
                 Inner quotient = forward;  // its magnitude is the scale
-                quotient.sum = difference([&, &along = v](double h) { return trial.phi(k, along, h); }, kOpStep);
-                record("finite f64" + input + " " + label, relative(quotient, backward), kFiniteTolerance);
+                quotient.sum = difference(
+                    [&, &along = v](double h) { return trial.phi(k, along, h); }, kOpStep);
+                record("finite f64" + input + " " + label, relative(quotient, backward),
+                       kFiniteTolerance);
             }
             Tensor sum = prefill[k].to(DType::f64).clone();
             for (int64_t i = 0; i < sum.numel(); ++i)
@@ -206,11 +212,10 @@ std::vector<GradCheck> check_op(const OpCase& c, const Exec& exec, const std::st
     return checks;
 }
 
-std::vector<GradCheck> check_network(const std::string& network, const Exec& exec,
-                                     const std::function<Var(Tape&)>& build,
-                                     const std::vector<std::pair<std::string, Parameter*>>& parameters,
-                                     int directions, double dual_tolerance, double finite_tolerance,
-                                     uint64_t seed) {
+std::vector<GradCheck> check_network(
+    const std::string& network, const Exec& exec, const std::function<Var(Tape&)>& build,
+    const std::vector<std::pair<std::string, Parameter*>>& parameters, int directions,
+    double dual_tolerance, double finite_tolerance, uint64_t seed) {
     Tape tape(Phase::train, exec);
     const Var root = build(tape);
     std::vector<Shape> shapes;
@@ -227,7 +232,8 @@ std::vector<GradCheck> check_network(const std::string& network, const Exec& exe
             }
             std::vector<View<const Dual>> in;
             for (int k : node.inputs)
-                in.push_back({values[static_cast<size_t>(k)].data(), shapes[static_cast<size_t>(k)]});
+                in.push_back(
+                    {values[static_cast<size_t>(k)].data(), shapes[static_cast<size_t>(k)]});
             Duals out(static_cast<size_t>(shapes[i].numel()));
             node.op->define(in, {out.data(), shapes[i]});
             values.push_back(std::move(out));
@@ -237,7 +243,8 @@ std::vector<GradCheck> check_network(const std::string& network, const Exec& exe
     const auto loss_at = [&](Parameter& p, const Tensor& v, double h) {
         const Tensor kept = p.value;
         p.value = kept.clone();
-        for (int64_t i = 0; i < v.numel(); ++i) p.value.data<double>()[i] += h * v.data<double>()[i];
+        for (int64_t i = 0; i < v.numel(); ++i)
+            p.value.data<double>()[i] += h * v.data<double>()[i];
         Tape moved(Phase::train, exec);
         const double loss = build(moved).value.item();
         p.value = kept;
@@ -256,12 +263,15 @@ std::vector<GradCheck> check_network(const std::string& network, const Exec& exe
         for (int i = 0; i < directions; ++i) {
             const bool dense = i % 2 == 0;
             const Shape& shape = p->value.shape();
-            Pending next{label + (dense ? " direction" : " element"), p,
-                         dense ? random_like(shape, random) : basis(shape, random.below(shape.numel())),
-                         0, 0};
+            Pending next{
+                label + (dense ? " direction" : " element"), p,
+                dense ? random_like(shape, random) : basis(shape, random.below(shape.numel())), 0,
+                0};
             next.dual = derivative(p, next.v);
             if (finite_tolerance > 0)
-                next.finite = difference([&, parameter = p](double h) { return loss_at(*parameter, next.v, h); }, kNetworkStep);
+                next.finite = difference(
+                    [&, parameter = p](double h) { return loss_at(*parameter, next.v, h); },
+                    kNetworkStep);
             pending.push_back(std::move(next));
         }
     tape.backward({{root, 1.0}});
@@ -277,7 +287,8 @@ std::vector<GradCheck> check_network(const std::string& network, const Exec& exe
         const std::string type = name(next.parameter->value.dtype());
         checks.push_back({network, type, "dual " + next.what, error(next.dual), dual_tolerance});
         if (finite_tolerance > 0)
-            checks.push_back({network, type, "finite " + next.what, error(next.finite), finite_tolerance});
+            checks.push_back(
+                {network, type, "finite " + next.what, error(next.finite), finite_tolerance});
     }
     return checks;
 }

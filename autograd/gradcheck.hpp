@@ -2,11 +2,12 @@
 //
 //  dual     J v by dual numbers through the executable definition against J^T dy by the backward
 //           under test: <dy, J v> = <J^T dy, v>. Exact: no step size, no kink trouble, any dtype.
-//  finite   central differences of the forward under test in double. Classic, and independent of the
+//  finite   central differences of the forward under test in double. Classic, and independent of
+//  the
 //           definition, but blind near kinks and limited by the step.
 //
-// Errors are relative to the sum of the magnitudes of the terms of the inner product, so cancellation
-// cannot excuse a wrong gradient.
+// Errors are relative to the sum of the magnitudes of the terms of the inner product, so
+// cancellation cannot excuse a wrong gradient.
 #pragma once
 #include <functional>
 #include <memory>
@@ -36,8 +37,8 @@ struct GradCheck {
 inline constexpr double kDualToleranceF32 = 1e-5, kDualToleranceF64 = 1e-11;
 inline constexpr double kFiniteTolerance = 1e-7;
 
-// All checks of one case with the currently chosen implementation: value against the definition, dual
-// and finite checks along random and basis directions of every input, accumulation (beta = 1),
+// All checks of one case with the currently chosen implementation: value against the definition,
+// dual and finite checks along random and basis directions of every input, accumulation (beta = 1),
 // NaN-filled outputs (beta = 0), skipped gradients.
 std::vector<GradCheck> check_op(const OpCase& op_case, const Exec& exec,
                                 const std::string& implementation, uint64_t seed);
@@ -45,10 +46,9 @@ std::vector<GradCheck> check_op(const OpCase& op_case, const Exec& exec,
 // A whole network: `build` records it on the tape from its leaves and returns the scalar root. The
 // parameters are perturbed and restored. Directions are random; `finite_tolerance` 0 skips the
 // difference quotients.
-std::vector<GradCheck> check_network(const std::string& name, const Exec& exec,
-                                     const std::function<Var(Tape&)>& build,
-                                     const std::vector<std::pair<std::string, Parameter*>>& parameters,
-                                     int directions, double dual_tolerance, double finite_tolerance,
-                                     uint64_t seed);
+std::vector<GradCheck> check_network(
+    const std::string& name, const Exec& exec, const std::function<Var(Tape&)>& build,
+    const std::vector<std::pair<std::string, Parameter*>>& parameters, int directions,
+    double dual_tolerance, double finite_tolerance, uint64_t seed);
 
 }  // namespace lumachrome

@@ -1,5 +1,5 @@
-// Pointwise non-linearities: ReLU in the hidden layers (as published), sigmoid at the output and, by
-// option, in the hidden layers (the talk's variant).
+// Pointwise non-linearities: ReLU in the hidden layers (as published), sigmoid at the output and,
+// by option, in the hidden layers (the talk's variant).
 //
 //   relu:     y = max(x, 0)          dx = dy where y > 0
 //   sigmoid:  y = 1 / (1 + e^-x)     dx = dy y (1 - y)
@@ -13,7 +13,9 @@
 namespace lumachrome {
 
 enum class Activation { relu, sigmoid };
-inline const char* name(Activation a) { return a == Activation::relu ? "relu" : "sigmoid"; }
+inline const char* name(Activation a) {
+    return a == Activation::relu ? "relu" : "sigmoid";
+}
 
 template <class T>
 T activate_reference(Activation activation, T x) {

@@ -44,17 +44,19 @@ const ActivationKernel& kernel(const Exec& exec, const Shape& shape) {
 
 }  // namespace
 
-std::span<const ActivationImpl> activation_cpu() { return kImplementations; }
+std::span<const ActivationImpl> activation_cpu() {
+    return kImplementations;
+}
 
-void ActivationOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y, Saved* saved) const {
+void ActivationOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
+                           Saved* saved) const {
     kernel(exec, y.shape()).forward(exec, activation, in[0], y);
     if (saved) saved->tensors = {y};
 }
 
 void ActivationOp::backward(const Exec& exec, const Tensor& dy, const Saved& saved,
                             std::span<const GradIn> din) const {
-    if (din[0])
-        kernel(exec, dy.shape()).backward(exec, activation, saved.tensors[0], dy, din[0]);
+    if (din[0]) kernel(exec, dy.shape()).backward(exec, activation, saved.tensors[0], dy, din[0]);
 }
 
 }  // namespace lumachrome

@@ -1,11 +1,12 @@
-// Batch normalisation over everything but the last axis (Ioffe and Szegedy 2015; paper, section 3.4:
-// "throughout" in training; folded into the weights afterwards).
+// Batch normalisation over everything but the last axis (Ioffe and Szegedy 2015; paper,
+// section 3.4: "throughout" in training; folded into the weights afterwards).
 //
 //   train:  y = gamma (x - m) / sqrt(v + eps) + beta,  m and v: mean and variance of this batch
 //   eval:   the same with the running statistics, an affine map
 //
 //   x, y [N,H,W,C] or [N,C];  gamma, beta, m, v [C];  M = rows per channel
-//   running = (1 - momentum) running + momentum * batch, with the unbiased variance M/(M-1) v (PyTorch)
+//   running = (1 - momentum) running + momentum * batch, with the unbiased variance M/(M-1) v
+//   (PyTorch)
 //
 // Backward in training, with xh = (x - m) / sqrt(v + eps):
 //   dbeta = sum dy    dgamma = sum dy xh    dx = gamma / sqrt(v + eps) (dy - dbeta/M - xh dgamma/M)
@@ -16,11 +17,12 @@
 
 namespace lumachrome {
 
-constexpr double kBatchNormEpsilon = 1e-5;   // PyTorch's and Torch7's default
+constexpr double kBatchNormEpsilon = 1e-5;  // PyTorch's and Torch7's default
 constexpr double kBatchNormMomentum = 0.1;
 
 template <class T>
-void batch_norm_train_reference(View<const T> x, View<const T> gamma, View<const T> beta, View<T> y) {
+void batch_norm_train_reference(View<const T> x, View<const T> gamma, View<const T> beta,
+                                View<T> y) {
     using std::sqrt;
     const int64_t C = x.shape.back(), M = x.shape.rows();
     for (int64_t c = 0; c < C; ++c) {

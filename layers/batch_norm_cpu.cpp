@@ -9,7 +9,9 @@ namespace {
 
 constexpr int64_t kRows = 512;  // rows per task; partial results are combined in order
 
-int64_t chunks(const BatchNormProblem& p) { return (p.M + kRows - 1) / kRows; }
+int64_t chunks(const BatchNormProblem& p) {
+    return (p.M + kRows - 1) / kRows;
+}
 
 // Mean and sum of squared deviations of each chunk, then Chan's pairwise combination in double: as
 // accurate as two passes over x, with one read from memory.
@@ -126,10 +128,12 @@ void backward(const Exec& exec, const BatchNormProblem& p, bool batch, const Ten
                 T* out = dx + i * p.C;
                 if (din[0].beta == 0)
                     for (int64_t c = 0; c < p.C; ++c)
-                        out[c] = a[size_t(c)] * urow[c] + b[size_t(c)] * (row[c] - m[c]) + d[size_t(c)];
+                        out[c] =
+                            a[size_t(c)] * urow[c] + b[size_t(c)] * (row[c] - m[c]) + d[size_t(c)];
                 else
                     for (int64_t c = 0; c < p.C; ++c)
-                        out[c] += a[size_t(c)] * urow[c] + b[size_t(c)] * (row[c] - m[c]) + d[size_t(c)];
+                        out[c] +=
+                            a[size_t(c)] * urow[c] + b[size_t(c)] * (row[c] - m[c]) + d[size_t(c)];
             }
         });
     });
@@ -139,7 +143,9 @@ constexpr BatchNormImpl kImplementations[] = {
     {"chunks", accepts_all, {statistics, forward, backward}},
 };
 
-BatchNormProblem problem_of(const Shape& x) { return {x.rows(), x.back()}; }
+BatchNormProblem problem_of(const Shape& x) {
+    return {x.rows(), x.back()};
+}
 
 const BatchNormKernel& kernel(const Exec& exec, const BatchNormProblem& problem) {
     return choose("batch_norm", implementations(exec.device, batch_norm_cpu), problem);
@@ -147,18 +153,22 @@ const BatchNormKernel& kernel(const Exec& exec, const BatchNormProblem& problem)
 
 }  // namespace
 
-std::span<const BatchNormImpl> batch_norm_cpu() { return kImplementations; }
+std::span<const BatchNormImpl> batch_norm_cpu() {
+    return kImplementations;
+}
 
 Shape BatchNormOp::infer(std::span<const Shape> in) const {
     const Shape channels{in[0].back()};
-    if (in[0].rank() < 2 || in[1] != channels || in[2] != channels || running_mean.shape() != channels)
+    if (in[0].rank() < 2 || in[1] != channels || in[2] != channels ||
+        running_mean.shape() != channels)
         throw_shape_error(name(), "needs x [...,C], gamma [C], beta [C] and statistics [C]", in);
     if (batch && in[0].rows() < 2)
         throw_shape_error(name(), "needs at least 2 values per channel in training", in);
     return in[0];
 }
 
-void BatchNormOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y, Saved* saved) const {
+void BatchNormOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
+                          Saved* saved) const {
     const Tensor& x = in[0];
     const BatchNormProblem p = problem_of(x.shape());
     Tensor mean = Tensor::empty({p.C}, x.dtype()), inverse_std = Tensor::empty({p.C}, x.dtype());

@@ -27,7 +27,8 @@ struct ConvBlock {
     template <class F>
     void visit(F&& f) {
         conv.visit([&](const char* name, Parameter& p) { f(std::string("conv.") + name, p); });
-        if (norm) norm->visit([&](const char* name, Parameter& p) { f(std::string("norm.") + name, p); });
+        if (norm)
+            norm->visit([&](const char* name, Parameter& p) { f(std::string("norm.") + name, p); });
     }
 };
 
@@ -47,12 +48,14 @@ struct LinearBlock {
     template <class F>
     void visit(F&& f) {
         linear.visit([&](const char* name, Parameter& p) { f(std::string("linear.") + name, p); });
-        if (norm) norm->visit([&](const char* name, Parameter& p) { f(std::string("norm.") + name, p); });
+        if (norm)
+            norm->visit([&](const char* name, Parameter& p) { f(std::string("norm.") + name, p); });
     }
 };
 
 struct FusionBlock {
-    FusionBlock(int64_t local, int64_t global, int64_t out, int64_t kernel, bool normalise, Activation a)
+    FusionBlock(int64_t local, int64_t global, int64_t out, int64_t kernel, bool normalise,
+                Activation a)
         : fusion(local, global, out, kernel), activation(a) {
         if (normalise) norm.emplace(out);
     }
@@ -71,8 +74,10 @@ struct FusionBlock {
     }
     template <class F>
     void visit(F&& f) {
-        fusion.conv.visit([&](const char* name, Parameter& p) { f(std::string("conv.") + name, p); });
-        if (norm) norm->visit([&](const char* name, Parameter& p) { f(std::string("norm.") + name, p); });
+        fusion.conv.visit(
+            [&](const char* name, Parameter& p) { f(std::string("conv.") + name, p); });
+        if (norm)
+            norm->visit([&](const char* name, Parameter& p) { f(std::string("norm.") + name, p); });
     }
 };
 

@@ -6,9 +6,11 @@ namespace lumachrome {
 
 Conv2dProblem conv2d_problem(const Conv2dSpec& spec, const Shape& x, const Shape& w) {
     const Shape in[] = {x, w};
-    if (x.rank() != 4 || w.rank() != 4 || w[3] != x[3] || w[1] != spec.kernel || w[2] != spec.kernel)
-        throw_shape_error("conv2d", "needs x [N,H,W,C] and w [K,R,S,C] with kernel " +
-                                        std::to_string(spec.kernel), in);
+    if (x.rank() != 4 || w.rank() != 4 || w[3] != x[3] || w[1] != spec.kernel ||
+        w[2] != spec.kernel)
+        throw_shape_error(
+            "conv2d",
+            "needs x [N,H,W,C] and w [K,R,S,C] with kernel " + std::to_string(spec.kernel), in);
     const auto extent = [&](int64_t size) {
         return (size + 2 * spec.pad() - spec.kernel) / spec.stride + 1;
     };
@@ -26,7 +28,8 @@ Shape Conv2dOp::infer(std::span<const Shape> in) const {
     return {p.N, p.P, p.Q, p.K};
 }
 
-void Conv2dOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y, Saved* saved) const {
+void Conv2dOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
+                       Saved* saved) const {
     const Conv2dProblem problem = conv2d_problem(spec, in[0].shape(), in[1].shape());
     choose_conv2d(exec, problem).forward(exec, problem, in[0], in[1], in[2], y);
     if (saved) saved->tensors = {in[0], in[1]};

@@ -1,4 +1,5 @@
-// Convolution (cross-correlation, as in Torch and PyTorch), the heart of the network (paper, Table 1).
+// Convolution (cross-correlation, as in Torch and PyTorch), the heart of the network (paper, Table
+// 1).
 //
 //   y(n,p,q,k) = b(k) + sum_{r,s,c} w(k,r,s,c) x(n, p*stride + r - pad, q*stride + s - pad, c)
 //

@@ -9,10 +9,12 @@
 namespace lumachrome {
 namespace {
 
-constexpr int64_t kTilePixels = 256;   // rows of one product: large enough to amortise packing of w
-constexpr int64_t kWeightGroups = 4;   // partial sums of dw; fixed, so bits do not depend on threads
+constexpr int64_t kTilePixels = 256;  // rows of one product: large enough to amortise packing of w
+constexpr int64_t kWeightGroups = 4;  // partial sums of dw; fixed, so bits do not depend on threads
 
-int64_t tiles(int64_t pixels) { return (pixels + kTilePixels - 1) / kTilePixels; }
+int64_t tiles(int64_t pixels) {
+    return (pixels + kTilePixels - 1) / kTilePixels;
+}
 
 // Row r of the window of output pixel `index`: S*C values, contiguous in NHWC except at the border.
 template <class T>
@@ -35,8 +37,8 @@ void gather_row(const Conv2dProblem& p, const T* x, int64_t index, int64_t r, T*
 
 // y = beta y + im2col(x) w^T (+ b)
 template <class T>
-void forward_tiles(const Exec& exec, const Conv2dProblem& p, const T* x, const T* w, const T* b, T* y,
-                   float beta) {
+void forward_tiles(const Exec& exec, const Conv2dProblem& p, const T* x, const T* w, const T* b,
+                   T* y, float beta) {
     const int64_t pixels = p.N * p.P * p.Q, taps = p.taps(), run = p.spec.kernel * p.C;
     parallel_for(exec, tiles(pixels), [&](int64_t tile) {
         const int64_t begin = tile * kTilePixels;
@@ -232,7 +234,9 @@ constexpr Conv2dImpl kImplementations[] = {
 
 }  // namespace
 
-std::span<const Conv2dImpl> conv2d_cpu() { return kImplementations; }
+std::span<const Conv2dImpl> conv2d_cpu() {
+    return kImplementations;
+}
 
 void grad_bias(const Exec& exec, const Tensor& dy, const GradIn& db) {
     constexpr int64_t kRows = 1024;  // summed in one go, then combined in order
@@ -250,7 +254,8 @@ void grad_bias(const Exec& exec, const Tensor& dy, const GradIn& db) {
         T* out = db.grad.data<T>();
         for (int64_t k = 0; k < K; ++k) {
             double sum = db.beta == 0 ? 0 : double(out[k]);
-            for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += partial.data<T>()[chunk * K + k];
+            for (int64_t chunk = 0; chunk < chunks; ++chunk)
+                sum += partial.data<T>()[chunk * K + k];
             out[k] = static_cast<T>(sum);
         }
     });

@@ -14,7 +14,8 @@ void forward(const Exec&, const Labels& labels, const Tensor& z, const Tensor& l
 
 void backward(const Exec&, const Labels& labels, const Tensor& z, const Tensor& dloss,
               const GradIn& dz) {
-    const auto labelled = std::count_if(labels.begin(), labels.end(), [](int64_t l) { return l >= 0; });
+    const auto labelled =
+        std::count_if(labels.begin(), labels.end(), [](int64_t l) { return l >= 0; });
     if (dz.beta == 0) dz.grad.fill(0);
     if (labelled == 0) return;
     dispatch_float(z.dtype(), [&](auto t) {
@@ -44,15 +45,19 @@ const CrossEntropyKernel& kernel(const Exec& exec, const Shape& shape) {
 
 }  // namespace
 
-std::span<const CrossEntropyImpl> cross_entropy_cpu() { return kImplementations; }
+std::span<const CrossEntropyImpl> cross_entropy_cpu() {
+    return kImplementations;
+}
 
 Shape CrossEntropyOp::infer(std::span<const Shape> in) const {
     if (in[0].rank() != 2 || in[0][0] != static_cast<int64_t>(labels.size()))
-        throw_shape_error("cross_entropy",
-                          "needs logits [N,classes] for " + std::to_string(labels.size()) + " labels", in);
+        throw_shape_error(
+            "cross_entropy",
+            "needs logits [N,classes] for " + std::to_string(labels.size()) + " labels", in);
     for (int64_t label : labels)
         if (label >= in[0][1])
-            throw_shape_error("cross_entropy", "label " + std::to_string(label) + " is no class", in);
+            throw_shape_error("cross_entropy", "label " + std::to_string(label) + " is no class",
+                              in);
     return {};
 }
 
@@ -65,7 +70,8 @@ void CrossEntropyOp::forward(const Exec& exec, std::span<const Tensor> in, Tenso
 void CrossEntropyOp::backward(const Exec& exec, const Tensor& dloss, const Saved& saved,
                               std::span<const GradIn> din) const {
     if (din[0])
-        kernel(exec, saved.tensors[0].shape()).backward(exec, labels, saved.tensors[0], dloss, din[0]);
+        kernel(exec, saved.tensors[0].shape())
+            .backward(exec, labels, saved.tensors[0], dloss, din[0]);
 }
 
 }  // namespace lumachrome

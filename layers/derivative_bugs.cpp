@@ -42,7 +42,8 @@ void assign(const OpCase&, const Tensor&, const Saved&, std::span<const GradIn> 
     if (din[kInput].beta != 0) rewrite(din[kInput], [](int64_t, double g) { return g * 0.5; });
 }
 
-// w(k,r,s,c) <- w(k,R-1-r,S-1-s,c) on a gradient of filters, or the same over the pixels of an input.
+// w(k,r,s,c) <- w(k,R-1-r,S-1-s,c) on a gradient of filters, or the same over the pixels of an
+// input.
 template <size_t kInput, bool kTranspose>
 void permute_taps(const OpCase&, const Tensor&, const Saved&, std::span<const GradIn> din) {
     if (!din[kInput]) return;
@@ -104,7 +105,8 @@ void batch_norm_paths(const Tensor& dout, const Saved& saved, const GradIn& dx, 
         return old;
     });
 }
-void no_mean_path(const OpCase& c, const Tensor& dout, const Saved& saved, std::span<const GradIn> din) {
+void no_mean_path(const OpCase& c, const Tensor& dout, const Saved& saved,
+                  std::span<const GradIn> din) {
     if (c.op->name() == "batch_norm") batch_norm_paths(dout, saved, din[0], false, true);
 }
 void no_variance_path(const OpCase& c, const Tensor& dout, const Saved& saved,
@@ -122,10 +124,12 @@ void variance_for_deviation(const OpCase&, const Tensor&, const Saved& saved,
 }
 
 // Activations: saved holds y.
-void relu_passes_all(const OpCase& c, const Tensor& dout, const Saved&, std::span<const GradIn> din) {
+void relu_passes_all(const OpCase& c, const Tensor& dout, const Saved&,
+                     std::span<const GradIn> din) {
     if (c.op->name() == "relu") rewrite(din[0], [&](int64_t i, double) { return dout.item(i); });
 }
-void relu_leaks(const OpCase& c, const Tensor& dout, const Saved& saved, std::span<const GradIn> din) {
+void relu_leaks(const OpCase& c, const Tensor& dout, const Saved& saved,
+                std::span<const GradIn> din) {
     if (c.op->name() == "relu")
         rewrite(din[0], [&](int64_t i, double g) {
             return saved.tensors[0].item(i) > 0 ? g : 0.01 * dout.item(i);
@@ -162,7 +166,8 @@ void flatten_nhwc(const OpCase&, const Tensor& dout, const Saved&, std::span<con
 }
 
 // Fusion: the global half as if the kernel never hung over the border.
-void fusion_no_border(const OpCase& c, const Tensor& dout, const Saved& saved, std::span<const GradIn> din) {
+void fusion_no_border(const OpCase& c, const Tensor& dout, const Saved& saved,
+                      std::span<const GradIn> din) {
     if (!din[1]) return;
     const int64_t R = dynamic_cast<const FusionOp&>(*c.op).spec.kernel, K = dout.shape()[3];
     const Tensor& w_global = saved.tensors[3];
@@ -172,22 +177,26 @@ void fusion_no_border(const OpCase& c, const Tensor& dout, const Saved& saved, s
         for (int64_t k = 0; k < K; ++k) {
             double up = 0;
             for (int64_t p = 0; p < pixels; ++p) up += dout.item((i / G * pixels + p) * K + k);
-            for (int64_t rs = 0; rs < R * R; ++rs) sum += up * w_global.item((k * R * R + rs) * G + i % G);
+            for (int64_t rs = 0; rs < R * R; ++rs)
+                sum += up * w_global.item((k * R * R + rs) * G + i % G);
         }
         return sum;
     });
 }
-void fusion_halves_swapped(const OpCase&, const Tensor&, const Saved& saved, std::span<const GradIn> din) {
+void fusion_halves_swapped(const OpCase&, const Tensor&, const Saved& saved,
+                           std::span<const GradIn> din) {
     if (!din[2]) return;
     const Tensor old = din[2].grad.to(DType::f64).clone();
     const int64_t C = old.shape().back(), M = saved.tensors[0].shape()[3];
     rewrite(din[2], [&](int64_t i, double) { return old.item(i - i % C + (i % C + M) % C); });
 }
 
-void dropout_unscaled(const OpCase&, const Tensor& dout, const Saved&, std::span<const GradIn> din) {
+void dropout_unscaled(const OpCase&, const Tensor& dout, const Saved&,
+                      std::span<const GradIn> din) {
     rewrite(din[0], [&](int64_t i, double g) { return g == 0 ? 0 : dout.item(i); });
 }
-void dropout_ignores_mask(const OpCase&, const Tensor& dout, const Saved&, std::span<const GradIn> din) {
+void dropout_ignores_mask(const OpCase&, const Tensor& dout, const Saved&,
+                          std::span<const GradIn> din) {
     rewrite(din[0], [&](int64_t i, double) { return dout.item(i); });
 }
 
@@ -198,11 +207,14 @@ void mse_sum(const OpCase&, const Tensor&, const Saved& saved, std::span<const G
 void mse_half(const OpCase&, const Tensor&, const Saved&, std::span<const GradIn> din) {
     rewrite(din[0], [](int64_t, double g) { return g / 2; });
 }
-void mse_ignores_upstream(const OpCase&, const Tensor& dout, const Saved&, std::span<const GradIn> din) {
+void mse_ignores_upstream(const OpCase&, const Tensor& dout, const Saved&,
+                          std::span<const GradIn> din) {
     rewrite(din[0], [&](int64_t, double g) { return g / dout.item(); });
 }
 
-const Labels& labels_of(const OpCase& c) { return dynamic_cast<const CrossEntropyOp&>(*c.op).labels; }
+const Labels& labels_of(const OpCase& c) {
+    return dynamic_cast<const CrossEntropyOp&>(*c.op).labels;
+}
 
 void cross_entropy_no_target(const OpCase& c, const Tensor& dout, const Saved& saved,
                              std::span<const GradIn> din) {
@@ -222,48 +234,62 @@ void cross_entropy_counts_unlabelled(const OpCase& c, const Tensor&, const Saved
 
 constexpr DerivativeBug kBugs[] = {
     {"conv2d.no_bias_gradient", "conv2d", "the bias gets no gradient", zero<2>},
-    {"conv2d.mean_bias_gradient", "conv2d", "the bias gradient is the mean over pixels, not the sum", mean_bias},
-    {"conv2d.kernel_not_flipped", "conv2d", "dw comes out turned by 180 degrees: correlation taken for convolution",
+    {"conv2d.mean_bias_gradient", "conv2d",
+     "the bias gradient is the mean over pixels, not the sum", mean_bias},
+    {"conv2d.kernel_not_flipped", "conv2d",
+     "dw comes out turned by 180 degrees: correlation taken for convolution",
      permute_taps<1, false>},
-    {"conv2d.kernel_transposed", "conv2d", "rows and columns of the kernel are swapped in dw", permute_taps<1, true>},
+    {"conv2d.kernel_transposed", "conv2d", "rows and columns of the kernel are swapped in dw",
+     permute_taps<1, true>},
     {"conv2d.image_turned", "conv2d", "dx is scattered from the wrong end", permute_taps<0, false>},
-    {"conv2d.first_pixel_skipped", "conv2d", "an off-by-one loop leaves out the first pixel of dx", skip_first<0>},
+    {"conv2d.first_pixel_skipped", "conv2d", "an off-by-one loop leaves out the first pixel of dx",
+     skip_first<0>},
     {"conv2d.dx_overwrites", "conv2d", "dx assigns where it should accumulate", assign<0>},
     {"conv2d.dw_stale_scratch", "conv2d", "the last filter tap keeps a stale value", stale_last<1>},
     {"linear.negative_dx", "linear", "sign error in dx", negate<0>},
     {"linear.dw_shifted", "linear", "dw written one column off", shift_channels},
     {"linear.no_dw", "linear", "the weights get no gradient", zero<1>},
     {"linear.db_overwrites", "linear", "db assigns where it should accumulate", assign<2>},
-    {"batch_norm.no_mean_path", "batch_norm", "dx ignores that the mean depends on x", no_mean_path},
-    {"batch_norm.no_variance_path", "batch_norm", "dx ignores that the variance depends on x", no_variance_path},
+    {"batch_norm.no_mean_path", "batch_norm", "dx ignores that the mean depends on x",
+     no_mean_path},
+    {"batch_norm.no_variance_path", "batch_norm", "dx ignores that the variance depends on x",
+     no_variance_path},
     {"batch_norm.no_gamma", "batch_norm", "dx forgets the factor gamma", no_gamma},
-    {"batch_norm.variance_for_deviation", "batch_norm", "divides by the standard deviation once more",
-     variance_for_deviation},
+    {"batch_norm.variance_for_deviation", "batch_norm",
+     "divides by the standard deviation once more", variance_for_deviation},
     {"batch_norm.no_beta_gradient", "batch_norm", "beta gets no gradient", zero<2>},
-    {"activation.relu_passes_all", "activation", "ReLU lets every gradient through", relu_passes_all},
+    {"activation.relu_passes_all", "activation", "ReLU lets every gradient through",
+     relu_passes_all},
     {"activation.relu_leaks", "activation", "a leaky slope for negative inputs", relu_leaks},
-    {"activation.sigmoid_forgets_factor", "activation", "the factor 1 - y of the sigmoid is missing",
-     sigmoid_forgets_factor},
-    {"activation.sigmoid_of_output", "activation", "the sigmoid's slope taken at y instead of x", sigmoid_of_output},
+    {"activation.sigmoid_forgets_factor", "activation",
+     "the factor 1 - y of the sigmoid is missing", sigmoid_forgets_factor},
+    {"activation.sigmoid_of_output", "activation", "the sigmoid's slope taken at y instead of x",
+     sigmoid_of_output},
     {"upsample.mean", "upsample", "averages the 2x2 block instead of summing it", upsample_mean},
     {"upsample.corner", "upsample", "takes only the top left of the 2x2 block", upsample_corner},
     {"flatten.channels_last", "flatten", "gradients come back in the order H,W,C", flatten_nhwc},
-    {"fusion.no_border_cases", "fusion", "dg as if the kernel never hung over the border", fusion_no_border},
+    {"fusion.no_border_cases", "fusion", "dg as if the kernel never hung over the border",
+     fusion_no_border},
     {"fusion.halves_swapped", "fusion", "dw with the global channels first", fusion_halves_swapped},
     {"fusion.local_twice", "fusion", "dm is counted twice", twice<0>},
     {"fusion.no_global_gradient", "fusion", "the global vector gets no gradient", zero<1>},
-    {"dropout.unscaled", "dropout", "the factor 1/(1-rate) is missing in backward", dropout_unscaled},
+    {"dropout.unscaled", "dropout", "the factor 1/(1-rate) is missing in backward",
+     dropout_unscaled},
     {"dropout.ignores_mask", "dropout", "dropped elements receive gradients", dropout_ignores_mask},
     {"mse_loss.sum", "mse_loss", "the gradient of the sum for the mean", mse_sum},
     {"mse_loss.half", "mse_loss", "the factor 2 is missing", mse_half},
-    {"mse_loss.ignores_upstream", "mse_loss", "the incoming gradient is taken as 1", mse_ignores_upstream},
-    {"cross_entropy.no_target", "cross_entropy", "softmax without subtracting the target", cross_entropy_no_target},
-    {"cross_entropy.counts_unlabelled", "cross_entropy", "divides by all samples instead of the labelled ones",
-     cross_entropy_counts_unlabelled},
+    {"mse_loss.ignores_upstream", "mse_loss", "the incoming gradient is taken as 1",
+     mse_ignores_upstream},
+    {"cross_entropy.no_target", "cross_entropy", "softmax without subtracting the target",
+     cross_entropy_no_target},
+    {"cross_entropy.counts_unlabelled", "cross_entropy",
+     "divides by all samples instead of the labelled ones", cross_entropy_counts_unlabelled},
 };
 
 }  // namespace
 
-std::span<const DerivativeBug> derivative_bugs() { return kBugs; }
+std::span<const DerivativeBug> derivative_bugs() {
+    return kBugs;
+}
 
 }  // namespace lumachrome

@@ -5,7 +5,8 @@
 namespace lumachrome {
 namespace {
 
-void apply(const Exec& exec, const DropoutMask& mask, const Tensor& x, const Tensor& y, float beta) {
+void apply(const Exec& exec, const DropoutMask& mask, const Tensor& x, const Tensor& y,
+           float beta) {
     dispatch_float(x.dtype(), [&](auto t) {
         using T = decltype(t);
         const T* in = x.data<T>();
@@ -27,11 +28,14 @@ const DropoutKernel& kernel(const Exec& exec, const Shape& shape) {
 
 }  // namespace
 
-std::span<const DropoutImpl> dropout_cpu() { return kImplementations; }
+std::span<const DropoutImpl> dropout_cpu() {
+    return kImplementations;
+}
 
 double DropoutMask::scale(int64_t element) const {
-    const auto bits = philox4x32({uint32_t(element), uint32_t(element >> 32), step, layer},
-                                 {uint32_t(seed), uint32_t(seed >> 32) ^ uint32_t(Random::Purpose::dropout)});
+    const auto bits =
+        philox4x32({uint32_t(element), uint32_t(element >> 32), step, layer},
+                   {uint32_t(seed), uint32_t(seed >> 32) ^ uint32_t(Random::Purpose::dropout)});
     return bits[0] * 0x1p-32 < rate ? 0 : 1 / (1 - rate);
 }
 

@@ -33,6 +33,8 @@ struct FlattenOp : Op {
     }
 };
 
-inline Var flatten(const Var& x) { return x.tape->apply(std::make_shared<FlattenOp>(), {x}); }
+inline Var flatten(const Var& x) {
+    return x.tape->apply(std::make_shared<FlattenOp>(), {x});
+}
 
 }  // namespace lumachrome

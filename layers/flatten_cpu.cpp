@@ -38,7 +38,9 @@ const FlattenKernel& kernel(const Exec& exec, const Shape& shape) {
 
 }  // namespace
 
-std::span<const FlattenImpl> flatten_cpu() { return kImplementations; }
+std::span<const FlattenImpl> flatten_cpu() {
+    return kImplementations;
+}
 
 Shape FlattenOp::infer(std::span<const Shape> in) const {
     if (in[0].rank() != 4) throw_shape_error("flatten", "needs x [N,H,W,C]", in);

@@ -1,12 +1,13 @@
-// Fusion layer (paper, section 3.2, eq. 3): joins the local map with the global vector of the photo.
+// Fusion layer (paper, section 3.2, eq. 3): joins the local map with the global vector of the
+// photo.
 //
 //   y(u,v) = b + W [m(u,v); g]         (the activation follows as its own op)
 //
 //   m [N,H,W,M]   g [N,G]   w [K,R,S,M+G], the local channels first   b [K]   y [N,H,W,K]
 //
-// The paper writes W as pointwise; the published weights have a 3x3 kernel over the local map joined
-// with the replicated vector. Here nothing is replicated: the sum splits into a convolution of m and
-// a term that is constant over the photo except where the kernel hangs over the border,
+// The paper writes W as pointwise; the published weights have a 3x3 kernel over the local map
+// joined with the replicated vector. Here nothing is replicated: the sum splits into a convolution
+// of m and a term that is constant over the photo except where the kernel hangs over the border,
 //
 //   y(n,u,v,k) = conv(m, w_m) + b(k) + sum of t(n,k,r,s) over the taps (r,s) inside the image,
 //   t(n,k,r,s) = sum_c w_g(k,r,s,c) g(n,c)

@@ -11,7 +11,9 @@ namespace {
 
 // Along one axis the kernel hangs over the start, over the end, over both (a map one cell high) or
 // over neither.
-int border_case(int64_t position, int64_t size) { return (position == 0) + 2 * (position == size - 1); }
+int border_case(int64_t position, int64_t size) {
+    return (position == 0) + 2 * (position == size - 1);
+}
 
 bool inside(int64_t tap, int axis_case, int64_t R) {
     const int64_t offset = tap - R / 2;
@@ -56,7 +58,8 @@ void tap_sums(const Exec& exec, const FusionProblem& p, const Tensor& dy, const 
             for (int64_t h = 0; h < p.H; ++h)
                 for (int64_t w = 0; w < p.W; ++w) {
                     const T* up = dy.data<T>() + ((n * p.H + h) * p.W + w) * p.K;
-                    double* to = sums.data() + (border_case(h, p.H) * 4 + border_case(w, p.W)) * p.K;
+                    double* to =
+                        sums.data() + (border_case(h, p.H) * 4 + border_case(w, p.W)) * p.K;
                     for (int64_t k = 0; k < p.K; ++k) to[k] += up[k];
                 }
             for (int64_t k = 0; k < p.K; ++k)
@@ -112,18 +115,21 @@ Halves empty_halves(const Tensor& w, int64_t M) {
 
 }  // namespace
 
-std::span<const FusionImpl> fusion_cpu() { return kImplementations; }
+std::span<const FusionImpl> fusion_cpu() {
+    return kImplementations;
+}
 
 Shape FusionOp::infer(std::span<const Shape> in) const {
     const Shape &m = in[0], &g = in[1], &w = in[2];
     if (m.rank() != 4 || g.rank() != 2 || w.rank() != 4 || g[0] != m[0] || w[3] != m[3] + g[1] ||
         w[1] != spec.kernel || w[2] != spec.kernel || in[3] != Shape{w[0]} || spec.kernel > 3)
-        throw_shape_error("fusion", "needs m [N,H,W,M], g [N,G], w [K,R,S,M+G] with kernel 1 or 3, b [K]",
-                          in);
+        throw_shape_error(
+            "fusion", "needs m [N,H,W,M], g [N,G], w [K,R,S,M+G] with kernel 1 or 3, b [K]", in);
     return {m[0], m[1], m[2], w[0]};
 }
 
-void FusionOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y, Saved* saved) const {
+void FusionOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
+                       Saved* saved) const {
     const Tensor &m = in[0], &g = in[1], &w = in[2];
     const Halves half = empty_halves(w, m.shape()[3]);
     split_or_join<true>(w, half.local, half.global, 0);

@@ -8,15 +8,14 @@
 namespace lumachrome {
 namespace {
 
-constexpr int64_t kOutputs = 64;   // outputs per task
-constexpr int64_t kInputs = 512;   // inputs per task of grad_input
+constexpr int64_t kOutputs = 64;  // outputs per task
+constexpr int64_t kInputs = 512;  // inputs per task of grad_input
 
 // Calls task(begin, count) on pieces of at most `size`.
 template <class Task>
 void pieces(const Exec& exec, int64_t total, int64_t size, const Task& task) {
-    parallel_for(exec, (total + size - 1) / size, [&](int64_t i) {
-        task(i * size, std::min(size, total - i * size));
-    });
+    parallel_for(exec, (total + size - 1) / size,
+                 [&](int64_t i) { task(i * size, std::min(size, total - i * size)); });
 }
 
 void forward_gemm(const Exec& exec, const LinearProblem& p, const Tensor& x, const Tensor& w,
@@ -97,7 +96,9 @@ const LinearKernel& choose_linear(const Exec& exec, const LinearProblem& problem
     return choose("linear", implementations(exec.device, linear_cpu), problem);
 }
 
-std::span<const LinearImpl> linear_cpu() { return kImplementations; }
+std::span<const LinearImpl> linear_cpu() {
+    return kImplementations;
+}
 
 Shape LinearOp::infer(std::span<const Shape> in) const {
     if (in[0].rank() != 2 || in[1].rank() != 2 || in[1][1] != in[0][1] || in[2] != Shape{in[1][0]})
@@ -105,7 +106,8 @@ Shape LinearOp::infer(std::span<const Shape> in) const {
     return {in[0][0], in[1][0]};
 }
 
-void LinearOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y, Saved* saved) const {
+void LinearOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
+                       Saved* saved) const {
     const LinearProblem problem{in[0].shape()[0], in[0].shape()[1], in[1].shape()[0]};
     choose_linear(exec, problem).forward(exec, problem, in[0], in[1], in[2], y);
     if (saved) saved->tensors = {in[0], in[1]};

@@ -11,14 +11,17 @@ void forward(const Exec& exec, const Tensor& y, const Tensor& target, const Tens
     dispatch_float(y.dtype(), [&](auto t) {
         using T = decltype(t);
         std::vector<double> partial(static_cast<size_t>((y.numel() + kChunk - 1) / kChunk));
-        parallel_chunks(exec, y.numel(), [&](int64_t begin, int64_t end) {
-            double sum = 0;
-            for (int64_t i = begin; i < end; ++i) {
-                const double difference = double(y.data<T>()[i]) - double(target.data<T>()[i]);
-                sum += difference * difference;
-            }
-            partial[static_cast<size_t>(begin / kChunk)] = sum;
-        }, kChunk);
+        parallel_chunks(
+            exec, y.numel(),
+            [&](int64_t begin, int64_t end) {
+                double sum = 0;
+                for (int64_t i = begin; i < end; ++i) {
+                    const double difference = double(y.data<T>()[i]) - double(target.data<T>()[i]);
+                    sum += difference * difference;
+                }
+                partial[static_cast<size_t>(begin / kChunk)] = sum;
+            },
+            kChunk);
         double sum = 0;
         for (double part : partial) sum += part;
         loss.data<T>()[0] = static_cast<T>(sum / double(y.numel()));
@@ -48,7 +51,9 @@ const MseLossKernel& kernel(const Exec& exec, const Shape& shape) {
 
 }  // namespace
 
-std::span<const MseLossImpl> mse_loss_cpu() { return kImplementations; }
+std::span<const MseLossImpl> mse_loss_cpu() {
+    return kImplementations;
+}
 
 Shape MseLossOp::infer(std::span<const Shape> in) const {
     if (in[0] != in[1] || in[0].numel() == 0)
@@ -56,7 +61,8 @@ Shape MseLossOp::infer(std::span<const Shape> in) const {
     return {};
 }
 
-void MseLossOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& loss, Saved* saved) const {
+void MseLossOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& loss,
+                        Saved* saved) const {
     kernel(exec, in[0].shape()).forward(exec, in[0], in[1], loss);
     if (saved) saved->tensors = {in[0], in[1]};
 }
@@ -65,7 +71,8 @@ void MseLossOp::backward(const Exec& exec, const Tensor& dloss, const Saved& sav
                          std::span<const GradIn> din) const {
     const Tensor &y = saved.tensors[0], &target = saved.tensors[1];
     for (int i = 0; i < 2; ++i)
-        if (din[i]) kernel(exec, y.shape()).backward(exec, i == 0 ? 1 : -1, y, target, dloss, din[i]);
+        if (din[i])
+            kernel(exec, y.shape()).backward(exec, i == 0 ? 1 : -1, y, target, dloss, din[i]);
 }
 
 }  // namespace lumachrome

@@ -49,19 +49,20 @@ OpFamily conv2d_family() {
     struct {
         int64_t kernel, stride, N, H, W, C, K;
     } const problems[] = {
-        {3, 1, 1, 5, 7, 3, 4},  {3, 2, 2, 8, 6, 2, 5},   {3, 2, 1, 7, 9, 3, 2}, {3, 1, 1, 1, 1, 2, 3},
-        {3, 2, 1, 1, 3, 2, 2},  {1, 1, 2, 4, 3, 5, 3},   {1, 2, 1, 5, 4, 2, 3}, {3, 1, 2, 18, 17, 1, 2},
-        {3, 1, 1, 2, 5, 32, 3}, {3, 2, 1, 4, 4, 64, 2},  {3, 1, 9, 3, 2, 2, 2}, {3, 1, 1, 1, 9, 3, 2},
+        {3, 1, 1, 5, 7, 3, 4},  {3, 2, 2, 8, 6, 2, 5},   {3, 2, 1, 7, 9, 3, 2},
+        {3, 1, 1, 1, 1, 2, 3},  {3, 2, 1, 1, 3, 2, 2},   {1, 1, 2, 4, 3, 5, 3},
+        {1, 2, 1, 5, 4, 2, 3},  {3, 1, 2, 18, 17, 1, 2}, {3, 1, 1, 2, 5, 32, 3},
+        {3, 2, 1, 4, 4, 64, 2}, {3, 1, 9, 3, 2, 2, 2},   {3, 1, 1, 1, 9, 3, 2},
     };
     for (const auto& p : problems) {
         const Conv2dSpec spec{p.kernel, p.stride};
         const std::string kernel = std::to_string(p.kernel);
-        family.cases.push_back({kernel + "x" + kernel + " stride " + std::to_string(p.stride) + " on " +
-                                    Shape{p.N, p.H, p.W, p.C}.str() + " to " + std::to_string(p.K),
-                                std::make_shared<Conv2dOp>(spec),
-                                {values({p.N, p.H, p.W, p.C}), values({p.K, p.kernel, p.kernel, p.C}),
-                                 values({p.K})},
-                                {true, true, true}});
+        family.cases.push_back(
+            {kernel + "x" + kernel + " stride " + std::to_string(p.stride) + " on " +
+                 Shape{p.N, p.H, p.W, p.C}.str() + " to " + std::to_string(p.K),
+             std::make_shared<Conv2dOp>(spec),
+             {values({p.N, p.H, p.W, p.C}), values({p.K, p.kernel, p.kernel, p.C}), values({p.K})},
+             {true, true, true}});
     }
     return family;
 }
@@ -71,7 +72,8 @@ OpFamily linear_family() {
     Values values;
     const Shape problems[] = {{1, 3, 2}, {4, 7, 5}, {3, 600, 2}, {2, 5, 130}};  // N, I, O
     for (const Shape& p : problems)
-        family.cases.push_back({p.str(), std::make_shared<LinearOp>(),
+        family.cases.push_back({p.str(),
+                                std::make_shared<LinearOp>(),
                                 {values({p[0], p[1]}), values({p[2], p[1]}), values({p[2]})},
                                 {true, true, true}});
     return family;
@@ -101,7 +103,8 @@ OpFamily activation_family() {
         for (Activation a : {Activation::relu, Activation::sigmoid})
             family.cases.push_back({std::string(name(a)) + " " + shape.str(),
                                     std::make_shared<ActivationOp>(a),
-                                    {values.away_from_zero(shape)}, {true}});
+                                    {values.away_from_zero(shape)},
+                                    {true}});
     return family;
 }
 
@@ -110,7 +113,8 @@ OpFamily upsample_family() {
     Values values;
     const Shape problems[] = {{2, 3, 4, 5}, {1, 1, 1, 1}, {1, 5, 2, 3}};
     for (const Shape& shape : problems)
-        family.cases.push_back({shape.str(), std::make_shared<UpsampleOp>(), {values(shape)}, {true}});
+        family.cases.push_back(
+            {shape.str(), std::make_shared<UpsampleOp>(), {values(shape)}, {true}});
     return family;
 }
 
@@ -119,7 +123,8 @@ OpFamily flatten_family() {
     Values values;
     const Shape problems[] = {{2, 3, 4, 5}, {1, 1, 2, 3}};
     for (const Shape& shape : problems)
-        family.cases.push_back({shape.str(), std::make_shared<FlattenOp>(), {values(shape)}, {true}});
+        family.cases.push_back(
+            {shape.str(), std::make_shared<FlattenOp>(), {values(shape)}, {true}});
     return family;
 }
 
@@ -131,13 +136,13 @@ OpFamily fusion_family() {
     } const problems[] = {{3, 1, 4, 5, 3, 2, 4}, {3, 2, 1, 4, 2, 3, 2}, {3, 1, 3, 1, 2, 2, 3},
                           {3, 1, 1, 1, 3, 4, 2}, {1, 2, 3, 4, 3, 2, 2}, {3, 3, 2, 2, 1, 5, 3}};
     for (const auto& p : problems)
-        family.cases.push_back(
-            {"kernel " + std::to_string(p.kernel) + " on " + Shape{p.N, p.H, p.W, p.M}.str() + " + " +
-                 std::to_string(p.G) + " to " + std::to_string(p.K),
-             std::make_shared<FusionOp>(p.kernel),
-             {values({p.N, p.H, p.W, p.M}), values({p.N, p.G}),
-              values({p.K, p.kernel, p.kernel, p.M + p.G}), values({p.K})},
-             {true, true, true, true}});
+        family.cases.push_back({"kernel " + std::to_string(p.kernel) + " on " +
+                                    Shape{p.N, p.H, p.W, p.M}.str() + " + " + std::to_string(p.G) +
+                                    " to " + std::to_string(p.K),
+                                std::make_shared<FusionOp>(p.kernel),
+                                {values({p.N, p.H, p.W, p.M}), values({p.N, p.G}),
+                                 values({p.K, p.kernel, p.kernel, p.M + p.G}), values({p.K})},
+                                {true, true, true, true}});
     return family;
 }
 
@@ -147,7 +152,8 @@ OpFamily dropout_family() {
     for (double rate : {0.2, 0.5})
         family.cases.push_back({"rate " + std::to_string(rate).substr(0, 3),
                                 std::make_shared<DropoutOp>(DropoutMask{rate, 5, 3, 1}),
-                                {values({4, 9})}, {true}});
+                                {values({4, 9})},
+                                {true}});
     return family;
 }
 
@@ -156,8 +162,10 @@ OpFamily mse_loss_family() {
     Values values;
     const Shape problems[] = {{2, 3, 4, 2}, {1, 70, 70, 2}};
     for (const Shape& shape : problems)
-        family.cases.push_back({shape.str(), std::make_shared<MseLossOp>(),
-                                {values(shape, 0, 1), values(shape, 0, 1)}, {true, true}});
+        family.cases.push_back({shape.str(),
+                                std::make_shared<MseLossOp>(),
+                                {values(shape, 0, 1), values(shape, 0, 1)},
+                                {true, true}});
     return family;
 }
 
@@ -166,10 +174,12 @@ OpFamily cross_entropy_family() {
     Values values;
     const Labels batches[] = {{2}, {0, -1, 4}, {-1, -1}, {1, 1, 3, 0}};
     for (const Labels& labels : batches)
-        family.cases.push_back({std::to_string(labels.size()) + " samples of 5 classes, first label " +
+        family.cases.push_back({std::to_string(labels.size()) +
+                                    " samples of 5 classes, first label " +
                                     std::to_string(labels[0]),
                                 std::make_shared<CrossEntropyOp>(labels),
-                                {values({static_cast<int64_t>(labels.size()), 5}, -3, 3)}, {true}});
+                                {values({static_cast<int64_t>(labels.size()), 5}, -3, 3)},
+                                {true}});
     return family;
 }
 
@@ -181,7 +191,8 @@ struct BrokenOp : Op {
 
     std::string name() const override { return original.op->name(); }
     Shape infer(std::span<const Shape> in) const override { return original.op->infer(in); }
-    void forward(const Exec& exec, std::span<const Tensor> in, Tensor& y, Saved* saved) const override {
+    void forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
+                 Saved* saved) const override {
         original.op->forward(exec, in, y, saved);
     }
     void backward(const Exec& exec, const Tensor& dy, const Saved& saved,
@@ -197,8 +208,8 @@ struct BrokenOp : Op {
 }  // namespace
 
 std::vector<OpFamily> op_families() {
-    return {conv2d_family(),  linear_family(), batch_norm_family(), activation_family(),
-            upsample_family(), flatten_family(), fusion_family(),     dropout_family(),
+    return {conv2d_family(),   linear_family(),       batch_norm_family(), activation_family(),
+            upsample_family(), flatten_family(),      fusion_family(),     dropout_family(),
             mse_loss_family(), cross_entropy_family()};
 }
 

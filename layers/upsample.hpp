@@ -38,6 +38,8 @@ struct UpsampleOp : Op {
     }
 };
 
-inline Var upsample(const Var& x) { return x.tape->apply(std::make_shared<UpsampleOp>(), {x}); }
+inline Var upsample(const Var& x) {
+    return x.tape->apply(std::make_shared<UpsampleOp>(), {x});
+}
 
 }  // namespace lumachrome

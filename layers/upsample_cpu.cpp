@@ -14,8 +14,7 @@ void forward(const Exec& exec, const Tensor& x, const Tensor& y) {
             const T* in = x.data<T>() + row * W * C;
             T* out = y.data<T>() + row * 4 * W * C;
             for (int64_t w = 0; w < W; ++w)
-                for (int64_t q = 0; q < 2; ++q)
-                    std::copy_n(in + w * C, C, out + (2 * w + q) * C);
+                for (int64_t q = 0; q < 2; ++q) std::copy_n(in + w * C, C, out + (2 * w + q) * C);
             std::copy_n(out, 2 * W * C, out + 2 * W * C);
         });
     });
@@ -48,7 +47,9 @@ const UpsampleKernel& kernel(const Exec& exec, const Shape& shape) {
 
 }  // namespace
 
-std::span<const UpsampleImpl> upsample_cpu() { return kImplementations; }
+std::span<const UpsampleImpl> upsample_cpu() {
+    return kImplementations;
+}
 
 Shape UpsampleOp::infer(std::span<const Shape> in) const {
     if (in[0].rank() != 4) throw_shape_error("upsample", "needs x [N,H,W,C]", in);

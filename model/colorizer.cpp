@@ -12,7 +12,7 @@
 namespace lumachrome {
 namespace {
 
-constexpr int64_t kAutoSize = 256;      // shorter side; larger inputs fade: a pixel sees 131 around it
+constexpr int64_t kAutoSize = 256;  // shorter side; larger inputs fade: a pixel sees 131 around it
 constexpr int64_t kAutoLongest = 2048;  // for strips: the longer side gives way first
 constexpr int64_t kLargest = 8192;
 
@@ -29,11 +29,14 @@ NetworkSize network_size(int64_t height, int64_t width, const ColorizeSettings& 
         const auto up = [](int64_t side) { return (side + kStride - 1) / kStride * kStride; };
         return {up(height), up(width)};
     }
-    const double shorter = double(std::min(height, width)), longer = double(std::max(height, width));
-    const double target = settings.size ? double(settings.size) : std::min(shorter, double(kAutoSize));
+    const double shorter = double(std::min(height, width)),
+                 longer = double(std::max(height, width));
+    const double target =
+        settings.size ? double(settings.size) : std::min(shorter, double(kAutoSize));
     const int64_t small = round_to_stride(target);
     const int64_t limit = settings.size ? kLargest : kAutoLongest;
-    const int64_t large = std::clamp(round_to_stride(longer * target / shorter), small, std::max(small, limit));
+    const int64_t large =
+        std::clamp(round_to_stride(longer * target / shorter), small, std::max(small, limit));
     return height <= width ? NetworkSize{small, large} : NetworkSize{large, small};
 }
 
@@ -55,7 +58,8 @@ Tensor Colorizer::network_input(const Tensor& luma, int64_t height, int64_t widt
 }
 
 std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
-    if (!all_finite(logits)) throw ModelError("the network's output is not finite: the weights are damaged");
+    if (!all_finite(logits))
+        throw ModelError("the network's output is not finite: the weights are damaged");
     const float* z = logits.data<float>();
     const int64_t classes = logits.numel();
     const double largest = *std::max_element(z, z + classes);
@@ -83,7 +87,8 @@ Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settin
     const Var x = tape.input(network_input(gray, size.height, size.width));
     const int64_t side = net_->spec.global_size;
     const bool same = size.height == side && size.width == side;
-    const Var copy = same || !net_->spec.use_global ? x : tape.input(network_input(gray, side, side));
+    const Var copy =
+        same || !net_->spec.use_global ? x : tape.input(network_input(gray, side, side));
     const ColorNet::Output output = (*net_)(x, copy);
 
     Colorized result;
@@ -93,8 +98,10 @@ Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settin
     result.network_width = size.width;
     if (output.logits) result.scene = scores(output.logits->value);
 
-    const Tensor ab = output.color.value.reshape({size.height / 2, size.width / 2, kOutputChannels});
-    if (!all_finite(ab)) throw ModelError("the network's output is not finite: the weights are damaged");
+    const Tensor ab =
+        output.color.value.reshape({size.height / 2, size.width / 2, kOutputChannels});
+    if (!all_finite(ab))
+        throw ModelError("the network's output is not finite: the weights are damaged");
     const float scale = static_cast<float>(net_->spec.ab_scale);
     for (int64_t i = 0; i < ab.numel(); ++i) {
         float& value = ab.data<float>()[i];

@@ -1,6 +1,7 @@
 // A photo in, a colour photo out: the network with what surrounds it.
 //
-//   photo -> luma at full size -> shrunk to the network's size, mean subtracted -> ab at half that size
+//   photo -> luma at full size -> shrunk to the network's size, mean subtracted -> ab at half that
+//   size
 //         -> enlarged to full size -> merged with the photo's own luma
 //
 // Walk 1, stop 1: photo -> PNG.
@@ -27,9 +28,9 @@ struct SceneScore {
 };
 
 struct Colorized {
-    Image image;                          // size, depth and alpha of the photo; 3 or 4 channels
+    Image image;  // size, depth and alpha of the photo; 3 or 4 channels
     int64_t network_width = 0, network_height = 0;
-    std::vector<SceneScore> scene;        // most probable first; empty without a class head
+    std::vector<SceneScore> scene;  // most probable first; empty without a class head
     double network_milliseconds = 0;
 };
 
@@ -37,7 +38,8 @@ struct NetworkSize {
     int64_t height, width;  // multiples of 8
 };
 // Throws UsageError for a size outside 8..8192.
-NetworkSize network_size(int64_t photo_height, int64_t photo_width, const ColorizeSettings& settings);
+NetworkSize network_size(int64_t photo_height, int64_t photo_width,
+                         const ColorizeSettings& settings);
 
 class Colorizer {
   public:

@@ -10,7 +10,9 @@
 namespace lumachrome {
 namespace {
 
-int64_t scaled(const Spec& spec, int64_t channels) { return channels == 1 ? 1 : spec.channels(channels); }
+int64_t scaled(const Spec& spec, int64_t channels) {
+    return channels == 1 ? 1 : spec.channels(channels);
+}
 
 template <size_t kRows>
 std::vector<ConvBlock> stack(const Spec& spec, const ConvRow (&rows)[kRows]) {
@@ -21,7 +23,9 @@ std::vector<ConvBlock> stack(const Spec& spec, const ConvRow (&rows)[kRows]) {
     return blocks;
 }
 
-std::string numbered(const char* stage, size_t i) { return stage + std::to_string(i + 1); }
+std::string numbered(const char* stage, size_t i) {
+    return stage + std::to_string(i + 1);
+}
 
 const Spec& checked(const Spec& spec) {
     spec.check();
@@ -45,8 +49,8 @@ ColorNet::ColorNet(const Spec& s, std::optional<uint64_t> seed)
             global_fc.emplace_back(features, s.channels(out), s.batch_norm, s.activation);
             features = s.channels(out);
         }
-        classifier_hidden.emplace_back(s.channels(kGlobalFeatures[1]), s.channels(kClassifierHidden),
-                                       s.batch_norm, s.activation);
+        classifier_hidden.emplace_back(s.channels(kGlobalFeatures[1]),
+                                       s.channels(kClassifierHidden), s.batch_norm, s.activation);
         classifier_out.emplace_back(s.channels(kClassifierHidden), s.classes);
     }
     if (!seed) return;

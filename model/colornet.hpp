@@ -1,7 +1,7 @@
 // The network, written once: training runs it eagerly on a tape, inspection traces it on the meta
 // device, inference evaluates it.
 //
-//   x (luma - mean) [N,H,W,1] ---- low ---- mid ---------- fusion -- color -- sigmoid  [N,H/2,W/2,2]
+//   x (luma - mean) [N,H,W,1] ---- low ---- mid ---------- fusion -- color -- sigmoid [N,H/2,W/2,2]
 //                                  |same weights            |
 //   copy of the photo [N,S,S,1] -- low -- global -- fc1-3 --+
 //                                                 \-- classifier: logits [N,classes]

@@ -23,7 +23,8 @@ void add(GradcheckReport& report, const std::vector<GradCheck>& checks) {
             return v.name == check.op && v.implementation == check.implementation;
         });
         if (verdict == report.ops.end())
-            verdict = report.ops.insert(report.ops.end(), {check.op, check.implementation, 0, 0, 0});
+            verdict =
+                report.ops.insert(report.ops.end(), {check.op, check.implementation, 0, 0, 0});
         const bool passed = check.passed();
         ++verdict->checks;
         ++report.checks;
@@ -112,7 +113,8 @@ std::vector<GradCheck> check(const NetworkCase& c, const Exec& exec, DType dtype
         const ColorNet::Output output = net(vx, vcopy);
         const Var color = mse_loss(output.color, tape.input(target));
         if (!output.logits) return color;
-        return tape.apply(std::make_shared<WeightedSum>(), {color, cross_entropy(*output.logits, labels)});
+        return tape.apply(std::make_shared<WeightedSum>(),
+                          {color, cross_entropy(*output.logits, labels)});
     };
     std::vector<std::pair<std::string, Parameter*>> parameters;
     net.visit([&](const std::string& name, Parameter& p) {

@@ -36,10 +36,13 @@ void Spec::check() const {
     require(classes >= 1 && classes <= kMaxClasses,
             "classes " + std::to_string(classes) + " must be in 1..100000");
     require(class_names.empty() || static_cast<int64_t>(class_names.size()) == classes,
-            std::to_string(class_names.size()) + " class names for " + std::to_string(classes) + " classes");
+            std::to_string(class_names.size()) + " class names for " + std::to_string(classes) +
+                " classes");
     require(dropout >= 0 && dropout < 1, "dropout " + format(dropout) + " must be in [0, 1)");
-    require(luma_mean >= 0 && luma_mean <= 1, "luma_mean " + format(luma_mean) + " must be in [0, 1]");
-    require(ab_scale > 0 && ab_scale <= 1000, "ab_scale " + format(ab_scale) + " must be in (0, 1000]");
+    require(luma_mean >= 0 && luma_mean <= 1,
+            "luma_mean " + format(luma_mean) + " must be in [0, 1]");
+    require(ab_scale > 0 && ab_scale <= 1000,
+            "ab_scale " + format(ab_scale) + " must be in (0, 1000]");
 }
 
 Spec preset(const std::string& name) {
@@ -80,7 +83,8 @@ std::map<std::string, std::string> to_metadata(const Spec& spec) {
 Spec from_metadata(const std::map<std::string, std::string>& metadata) {
     const auto text = [&](const char* key) -> const std::string& {
         const auto it = metadata.find(key);
-        if (it == metadata.end()) throw ModelError(std::string("metadata key ") + key + " is missing");
+        if (it == metadata.end())
+            throw ModelError(std::string("metadata key ") + key + " is missing");
         return it->second;
     };
     const auto fail = [&](const char* key) {
@@ -112,8 +116,7 @@ Spec from_metadata(const std::map<std::string, std::string>& metadata) {
     number("ab_scale", spec.ab_scale);
     try {
         const Json class_names = Json::parse(text("class_names"));
-        for (const Json& name : class_names.array())
-            spec.class_names.push_back(name.string());
+        for (const Json& name : class_names.array()) spec.class_names.push_back(name.string());
         spec.check();
     } catch (const Error& error) {
         throw ModelError(error.what());

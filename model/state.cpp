@@ -13,19 +13,21 @@ Tensor transpose_filters(const Tensor& in, int64_t K, int64_t rows, int64_t cols
         for (int64_t k = 0; k < K; ++k)
             for (int64_t i = 0; i < rows; ++i)
                 for (int64_t j = 0; j < cols; ++j)
-                    out.data<T>()[(k * cols + j) * rows + i] = in.data<T>()[(k * rows + i) * cols + j];
+                    out.data<T>()[(k * cols + j) * rows + i] =
+                        in.data<T>()[(k * rows + i) * cols + j];
     });
     return out;
 }
 
-// The sizes that the metadata alone decides, compared with the file before memory is taken for them.
+// The sizes that the metadata alone decides, compared with the file before memory is taken for
+// them.
 void check_extents(const Spec& spec, const TensorFile& file) {
     if (!spec.use_global) return;
     const auto check = [&](const char* name, Shape expected) {
         const auto it = file.tensors.find(name);
         if (it == file.tensors.end() || it->second.shape() != expected)
-            throw ModelError(std::string("tensor ") + name + " does not fit the metadata: it must be " +
-                             expected.str());
+            throw ModelError(std::string("tensor ") + name +
+                             " does not fit the metadata: it must be " + expected.str());
     };
     check("global.fc1.linear.weight",
           {spec.channels(kGlobalFeatures[0]),
@@ -63,13 +65,15 @@ void load_state(ColorNet& net, const TensorFile& file, const std::string& name) 
     size_t found = 0;
     net.visit([&](const std::string& tensor_name, Parameter& p) {
         const auto it = file.tensors.find(tensor_name);
-        if (it == file.tensors.end()) throw ModelError(name + ": tensor " + tensor_name + " is missing");
+        if (it == file.tensors.end())
+            throw ModelError(name + ": tensor " + tensor_name + " is missing");
         const Tensor& stored = it->second;
         const DType dtype = stored.dtype() == DType::f64 ? DType::f64 : DType::f32;
         const Tensor value = to_memory_order(dtype == DType::f64 ? stored : to_f32(stored));
         if (value.shape() != p.value.shape())
             throw ModelError(name + ": tensor " + tensor_name + " is " + stored.shape().str() +
-                             " in the file, the network needs " + to_file_order(p.value).shape().str());
+                             " in the file, the network needs " +
+                             to_file_order(p.value).shape().str());
         // The caller's tensors stay its own where nothing was converted.
         const bool shared = value.shape().rank() != 4 && stored.dtype() == p.value.dtype();
         p.value = shared ? value.clone() : value.to(p.value.dtype());

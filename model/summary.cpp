@@ -25,7 +25,8 @@ Rows rows_needed(const Tape& tape, int from, Rows out, int x) {
         for (int k : node.inputs) {
             if (tape.nodes()[size_t(k)].value.shape().rank() != 4) continue;
             auto& slot = need[size_t(k)];
-            slot = slot ? Rows{std::min(slot->begin, in->begin), std::max(slot->end, in->end)} : *in;
+            slot =
+                slot ? Rows{std::min(slot->begin, in->begin), std::max(slot->end, in->end)} : *in;
         }
     }
     return need[size_t(x)].value_or(Rows{0, 0});
@@ -82,7 +83,8 @@ Summary summarize(ColorNet& net, int64_t height, int64_t width) {
     // One output pixel sees more or less depending on its place in the 4-pixel period of the two
     // upsamplings; the largest counts. Rows far outside the photo do no harm here.
     for (int64_t phase = 0; phase < kStride / 2; ++phase) {
-        const Rows rows = rows_needed(tape, output.color.node, {1000 * kStride + phase, 1000 * kStride + phase + 1}, x.node);
+        const Rows rows = rows_needed(tape, output.color.node,
+                                      {1000 * kStride + phase, 1000 * kStride + phase + 1}, x.node);
         summary.receptive_field = std::max(summary.receptive_field, rows.end - rows.begin);
     }
     return summary;

@@ -15,8 +15,12 @@ std::string& choices() {
 
 }  // namespace
 
-void force_implementations(std::string text) { choices() = std::move(text); }
-const std::string& forced_choices() { return choices(); }
+void force_implementations(std::string text) {
+    choices() = std::move(text);
+}
+const std::string& forced_choices() {
+    return choices();
+}
 
 std::string forced_implementation(std::string_view op) {
     std::string_view rest = choices();

@@ -48,8 +48,10 @@ template <class Problem, class Kernel>
 const Kernel& choose(std::string_view op, std::span<const Implementation<Problem, Kernel>> list,
                      const Problem& problem) {
     const std::string forced = forced_implementation(op);
-    if (!forced.empty() && std::none_of(list.begin(), list.end(), [&](const auto& i) { return i.name == forced; }))
-        throw UsageError("LUMACHROME_FORCE: " + std::string(op) + " has no implementation named " + forced);
+    if (!forced.empty() &&
+        std::none_of(list.begin(), list.end(), [&](const auto& i) { return i.name == forced; }))
+        throw UsageError("LUMACHROME_FORCE: " + std::string(op) + " has no implementation named " +
+                         forced);
     std::string reasons;
     for (const auto& candidate : list) {
         const char* reason = candidate.reject(problem);

@@ -31,7 +31,8 @@ template <class F>
 decltype(auto) dispatch_float(DType dtype, F&& f) {
     if (dtype == DType::f32) return f(float{});
     if (dtype == DType::f64) return f(double{});
-    throw Error(std::string("dtype ") + name(dtype) + " is a storage format, the CPU computes in f32 or f64");
+    throw Error(std::string("dtype ") + name(dtype) +
+                " is a storage format, the CPU computes in f32 or f64");
 }
 
 // IEEE 754 half and bfloat16, round to nearest even; NaN stays NaN.

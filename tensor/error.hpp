@@ -11,10 +11,20 @@ class Error : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-class UsageError : public Error { using Error::Error; };     // wrong request             (exit 2)
-class InputError : public Error { using Error::Error; };     // bad photo, list or folder (exit 3)
-class ModelError : public Error { using Error::Error; };     // bad weights or checkpoint (exit 4)
-class ResourceError : public Error { using Error::Error; };  // memory, disk or device    (exit 69)
-class ShapeError : public Error { using Error::Error; };     // op called with wrong shapes (exit 1)
+class UsageError : public Error {
+    using Error::Error;
+};  // wrong request             (exit 2)
+class InputError : public Error {
+    using Error::Error;
+};  // bad photo, list or folder (exit 3)
+class ModelError : public Error {
+    using Error::Error;
+};  // bad weights or checkpoint (exit 4)
+class ResourceError : public Error {
+    using Error::Error;
+};  // memory, disk or device    (exit 69)
+class ShapeError : public Error {
+    using Error::Error;
+};  // op called with wrong shapes (exit 1)
 
 }  // namespace lumachrome

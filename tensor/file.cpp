@@ -34,7 +34,9 @@ class Descriptor {
     int fd_;
 };
 
-std::string reason() { return std::strerror(errno); }
+std::string reason() {
+    return std::strerror(errno);
+}
 
 void write_all(int fd, std::span<const uint8_t> bytes, const std::string& path) {
     while (!bytes.empty()) {
@@ -57,7 +59,8 @@ std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes,
     if (path != "-" && (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)))
         throw InputError(path + ": is a device, a file is needed");
     const auto too_large = [&] {
-        return InputError(path + ": larger than the limit of " + std::to_string(max_bytes) + " bytes");
+        return InputError(path + ": larger than the limit of " + std::to_string(max_bytes) +
+                          " bytes");
     };
     if (S_ISREG(info.st_mode) && info.st_size > max_bytes) throw too_large();
     // A pipe has no size: read in growing pieces. The first piece is judged before the others.
@@ -71,7 +74,9 @@ std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes,
             checked = true;
         }
         if (used == bytes.size())
-            bytes.resize(std::max(bytes.size() * 2, S_ISREG(info.st_mode) ? static_cast<size_t>(info.st_size) + 1 : 0));
+            bytes.resize(std::max(bytes.size() * 2, S_ISREG(info.st_mode)
+                                                        ? static_cast<size_t>(info.st_size) + 1
+                                                        : 0));
         const ssize_t got = ::read(fd.get(), bytes.data() + used, bytes.size() - used);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) throw InputError(path + ": cannot read: " + reason());
@@ -86,12 +91,16 @@ std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes,
 
 void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, bool overwrite) {
     std::error_code error;
-    const auto exists = [&] { return std::filesystem::exists(std::filesystem::symlink_status(path, error)); };
-    if (!overwrite && exists()) throw UsageError(path + ": exists already; --overwrite replaces it");
+    const auto exists = [&] {
+        return std::filesystem::exists(std::filesystem::symlink_status(path, error));
+    };
+    if (!overwrite && exists())
+        throw UsageError(path + ": exists already; --overwrite replaces it");
     // A process killed while writing leaves its temporary file; another with its number must not
     // stumble over it.
     const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
-    const std::string temporary = path + ".tmp" + std::to_string(::getpid()) + "-" + std::to_string(now);
+    const std::string temporary =
+        path + ".tmp" + std::to_string(::getpid()) + "-" + std::to_string(now);
     Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
     if (fd.get() < 0) throw ResourceError(path + ": cannot create: " + reason());
     try {
@@ -111,7 +120,8 @@ void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, 
         throw;
     }
     const auto folder = std::filesystem::path(path).parent_path();
-    const Descriptor directory(::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY));
+    const Descriptor directory(
+        ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY));
     if (directory.get() >= 0) ::fsync(directory.get());
 }
 

@@ -8,16 +8,16 @@
 
 namespace lumachrome {
 
-// "-" is standard input. `check_start` sees the first 16 bytes (or all, if fewer) before the rest is
-// read, and throws when they belong to something else. Throws InputError naming the path and the
+// "-" is standard input. `check_start` sees the first 16 bytes (or all, if fewer) before the rest
+// is read, and throws when they belong to something else. Throws InputError naming the path and the
 // reason: missing, a directory or device, unreadable, too large.
 using StartCheck = std::function<void(std::span<const uint8_t> start)>;
 std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes = int64_t{4} << 30,
                                const StartCheck& check_start = {});
 
-// Temp file in the same folder, fsync, rename, fsync of the folder: afterwards the path holds either
-// its old contents or all of the new ones. Throws UsageError when the path exists and `overwrite` is
-// false, ResourceError when the disk says no.
+// Temp file in the same folder, fsync, rename, fsync of the folder: afterwards the path holds
+// either its old contents or all of the new ones. Throws UsageError when the path exists and
+// `overwrite` is false, ResourceError when the disk says no.
 void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, bool overwrite);
 
 }  // namespace lumachrome

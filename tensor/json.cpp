@@ -103,14 +103,16 @@ bool JsonBuilder::add(Json value) {
     } else if (auto* array = JsonConverter::array(stack_.back().value)) {
         array->push_back(std::move(value));
     } else {
-        JsonConverter::object(stack_.back().value)->emplace_back(stack_.back().key, std::move(value));
+        JsonConverter::object(stack_.back().value)
+            ->emplace_back(stack_.back().key, std::move(value));
     }
     return true;
 }
 
 Json Json::parse(std::string_view text) {
     JsonBuilder builder;
-    if (!nlohmann::json::sax_parse(text.begin(), text.end(), &builder)) throw InputError(builder.error);
+    if (!nlohmann::json::sax_parse(text.begin(), text.end(), &builder))
+        throw InputError(builder.error);
     return std::move(builder.root);
 }
 
@@ -122,7 +124,9 @@ std::string Json::dump(int indent) const {
 template <class T>
 const T& Json::typed(const char* wanted) const {
     if (const T* value = std::get_if<T>(&value_)) return *value;
-    const std::string found = is_array() ? "an array" : is_object() ? "an object" : dump().substr(0, 40);
+    const std::string found = is_array()    ? "an array"
+                              : is_object() ? "an object"
+                                            : dump().substr(0, 40);
     throw InputError(std::string("JSON: ") + wanted + " is needed, found " + found);
 }
 template const Json::Object& Json::typed(const char*) const;

@@ -45,14 +45,15 @@ class Json {
     int64_t integer() const { return typed<int64_t>("an integer"); }
     bool boolean() const { return typed<bool>("a boolean"); }
     double number() const;
-    const Json* find(std::string_view key) const;       // null when absent
-    const Json& at(std::string_view key) const;         // throws InputError when absent
-    void set(std::string key, Json value);              // appends or replaces
+    const Json* find(std::string_view key) const;  // null when absent
+    const Json& at(std::string_view key) const;    // throws InputError when absent
+    void set(std::string key, Json value);         // appends or replaces
 
   private:
     template <class T>
     const T& typed(const char* wanted) const;
-    std::variant<std::nullptr_t, bool, int64_t, double, std::string, Array, Object> value_ = nullptr;
+    std::variant<std::nullptr_t, bool, int64_t, double, std::string, Array, Object> value_ =
+        nullptr;
     friend struct JsonConverter;
 };
 

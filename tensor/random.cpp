@@ -26,7 +26,9 @@ uint32_t Random::bits() {
     return block_[static_cast<size_t>(used_++)];
 }
 
-double Random::uniform() { return bits() * 0x1p-32; }
+double Random::uniform() {
+    return bits() * 0x1p-32;
+}
 
 int64_t Random::below(int64_t n) {
     return static_cast<int64_t>((uint64_t{bits()} * static_cast<uint64_t>(n)) >> 32);

@@ -1,5 +1,5 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011). A draw is a pure function of
-// (seed, purpose, counters), so order, workers, threads and resuming cannot change it.
+// Counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011). A draw is a pure function
+// of (seed, purpose, counters), so order, workers, threads and resuming cannot change it.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -11,13 +11,14 @@ class Random {
     enum class Purpose : uint32_t { init = 1, shuffle, augment, dropout, scenes, test };
 
     Random(uint64_t seed, Purpose purpose, uint32_t major = 0, uint32_t minor = 0)
-        : key_{uint32_t(seed), uint32_t(seed >> 32)}, counter_{0, uint32_t(purpose), major, minor} {}
+        : key_{uint32_t(seed), uint32_t(seed >> 32)},
+          counter_{0, uint32_t(purpose), major, minor} {}
 
-    uint32_t bits();                        // uniform over all 32-bit values
-    double uniform();                       // [0, 1), 32 random bits
+    uint32_t bits();   // uniform over all 32-bit values
+    double uniform();  // [0, 1), 32 random bits
     double uniform(double low, double high) { return low + (high - low) * uniform(); }
-    int64_t below(int64_t n);               // uniform over 0..n-1, n <= 2^31
-    double normal();                        // mean 0, variance 1 (Box-Muller)
+    int64_t below(int64_t n);  // uniform over 0..n-1, n <= 2^31
+    double normal();           // mean 0, variance 1 (Box-Muller)
 
   private:
     std::array<uint32_t, 2> key_;

@@ -10,7 +10,8 @@ Shape::Shape(std::initializer_list<int64_t> extents) {
     int64_t total = 1;
     for (int64_t extent : extents) {
         if (extent < 0 || __builtin_mul_overflow(total, extent, &total))
-            throw ShapeError("shape: extent " + std::to_string(extent) + " is negative or too large");
+            throw ShapeError("shape: extent " + std::to_string(extent) +
+                             " is negative or too large");
         extents_[rank_++] = extent;
     }
 }

@@ -69,8 +69,8 @@ Pool& pool() {
     return *instance;
 }
 
-// Size classes of 1/8 of a power of two: at most 12.5 % waste, and photos of nearly equal size reuse
-// each other's blocks.
+// Size classes of 1/8 of a power of two: at most 12.5 % waste, and photos of nearly equal size
+// reuse each other's blocks.
 int64_t size_class(int64_t bytes) {
     const int64_t rounded = std::max(bytes, kAlignment);
     const int64_t step =
@@ -88,7 +88,11 @@ std::shared_ptr<std::byte> allocate_cpu(int64_t bytes) {
     return {block, [size](std::byte* p) { pool().give_back(p, size); }};
 }
 
-StorageCounters storage_counters() { return pool().counters(); }
-void release_cached_storage() { pool().release(); }
+StorageCounters storage_counters() {
+    return pool().counters();
+}
+void release_cached_storage() {
+    pool().release();
+}
 
 }  // namespace lumachrome

@@ -69,10 +69,17 @@ Tensor Tensor::batch(int64_t n) const {
     Tensor t = *this;
     const int64_t stride = bytes() / shape_[0];
     switch (shape_.rank()) {
-        case 1: t.shape_ = {1}; break;
-        case 2: t.shape_ = {1, shape_[1]}; break;
-        case 3: t.shape_ = {1, shape_[1], shape_[2]}; break;
-        default: t.shape_ = {1, shape_[1], shape_[2], shape_[3]};
+        case 1:
+            t.shape_ = {1};
+            break;
+        case 2:
+            t.shape_ = {1, shape_[1]};
+            break;
+        case 3:
+            t.shape_ = {1, shape_[1], shape_[2]};
+            break;
+        default:
+            t.shape_ = {1, shape_[1], shape_[2], shape_[3]};
     }
     if (storage_) t.storage_ = {storage_, storage_.get() + n * stride};
     return t;

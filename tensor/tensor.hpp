@@ -39,11 +39,11 @@ class Tensor {
     std::byte* raw() const;  // throws on the meta device
     double item(int64_t index = 0) const;
 
-    Tensor reshape(Shape shape) const;     // same memory, same numel
-    Tensor batch(int64_t n) const;         // same memory: sample n as a batch of one
+    Tensor reshape(Shape shape) const;  // same memory, same numel
+    Tensor batch(int64_t n) const;      // same memory: sample n as a batch of one
     Tensor clone() const;
-    Tensor to(DType dtype) const;          // a copy, unless the type is already right
-    Tensor to(Device device) const;        // a copy, unless it is already there
+    Tensor to(DType dtype) const;                // a copy, unless the type is already right
+    Tensor to(Device device) const;              // a copy, unless it is already there
     void copy_from(const Tensor& source) const;  // same shape; converts between f32 and f64
     void fill(double value) const;
 

@@ -11,7 +11,8 @@
 namespace lumachrome {
 namespace {
 
-constexpr int64_t kMaxHeaderBytes = 1 << 20;  // the largest of ours, with optimizer state, has 50 KiB
+constexpr int64_t kMaxHeaderBytes = 1
+                                    << 20;  // the largest of ours, with optimizer state, has 50 KiB
 constexpr size_t kMaxNameBytes = 256;
 
 struct Entry {
@@ -37,11 +38,16 @@ Shape parse_shape(const Json::Array& extents) {
     int64_t e[Shape::kMaxRank] = {};
     for (size_t axis = 0; axis < extents.size(); ++axis) e[axis] = extents[axis].integer();
     switch (extents.size()) {
-        case 0: return {};
-        case 1: return {e[0]};
-        case 2: return {e[0], e[1]};
-        case 3: return {e[0], e[1], e[2]};
-        default: return {e[0], e[1], e[2], e[3]};
+        case 0:
+            return {};
+        case 1:
+            return {e[0]};
+        case 2:
+            return {e[0], e[1]};
+        case 3:
+            return {e[0], e[1], e[2]};
+        default:
+            return {e[0], e[1], e[2], e[3]};
     }
 }
 
@@ -53,14 +59,15 @@ Entry parse_entry(const std::string& name, const Json& json) {
                 throw InputError("unknown key " + key.substr(0, 40));
         const auto& offsets = json.at("data_offsets").array();
         if (offsets.size() != 2) throw InputError("data_offsets must be [begin, end]");
-        Entry entry{name, parse_dtype(json.at("dtype").string()), parse_shape(json.at("shape").array()),
-                    offsets[0].integer(), offsets[1].integer()};
+        Entry entry{name, parse_dtype(json.at("dtype").string()),
+                    parse_shape(json.at("shape").array()), offsets[0].integer(),
+                    offsets[1].integer()};
         int64_t bytes;
         if (__builtin_mul_overflow(entry.shape.numel(), size_in_bytes(entry.dtype), &bytes) ||
             entry.begin < 0 || entry.end < entry.begin || entry.end - entry.begin != bytes)
             throw InputError("offsets [" + std::to_string(entry.begin) + ", " +
-                             std::to_string(entry.end) + ") do not hold " + entry.shape.str() + " " +
-                             format_name(entry.dtype));
+                             std::to_string(entry.end) + ") do not hold " + entry.shape.str() +
+                             " " + format_name(entry.dtype));
         return entry;
     } catch (const Error& error) {
         throw InputError("tensor " + name + ": " + error.what());
@@ -73,7 +80,8 @@ TensorFile parse(const std::vector<uint8_t>& bytes) {
     std::memcpy(&length, bytes.data(), 8);
     if (length > uint64_t{kMaxHeaderBytes})
         throw InputError("not a safetensors file, or its header exceeds 1 MiB");
-    if (length > bytes.size() - 8) throw InputError("header reaches beyond the end of the file: truncated");
+    if (length > bytes.size() - 8)
+        throw InputError("header reaches beyond the end of the file: truncated");
     const Json header =
         Json::parse({reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<size_t>(length)});
     const int64_t buffer_bytes = static_cast<int64_t>(bytes.size() - 8 - length);
@@ -100,7 +108,8 @@ TensorFile parse(const std::vector<uint8_t>& bytes) {
     }
     if (position != buffer_bytes)
         throw InputError("tensors take " + std::to_string(position) + " bytes, the file holds " +
-                         std::to_string(buffer_bytes) + (position > buffer_bytes ? ": truncated" : ""));
+                         std::to_string(buffer_bytes) +
+                         (position > buffer_bytes ? ": truncated" : ""));
     for (const Entry& entry : entries) {
         Tensor tensor = Tensor::empty(entry.shape, entry.dtype);
         std::memcpy(tensor.raw(), buffer + entry.begin, static_cast<size_t>(tensor.bytes()));
@@ -123,12 +132,16 @@ TensorFile parse_tensor_file(std::vector<uint8_t> bytes, const std::string& name
 
 TensorFile read_tensor_file(const std::string& path) {
     try {
-        return parse_tensor_file(read_file(path, int64_t{4} << 30, [&](std::span<const uint8_t> start) {
-            uint64_t length = 0;
-            if (start.size() >= 8) std::memcpy(&length, start.data(), 8);
-            if (start.size() < 8 || length > uint64_t{kMaxHeaderBytes})
-                throw InputError(path + ": not a safetensors file, or its header exceeds 1 MiB");
-        }), path);
+        return parse_tensor_file(
+            read_file(path, int64_t{4} << 30,
+                      [&](std::span<const uint8_t> start) {
+                          uint64_t length = 0;
+                          if (start.size() >= 8) std::memcpy(&length, start.data(), 8);
+                          if (start.size() < 8 || length > uint64_t{kMaxHeaderBytes})
+                              throw InputError(
+                                  path + ": not a safetensors file, or its header exceeds 1 MiB");
+                      }),
+            path);
     } catch (const InputError& error) {
         throw ModelError(error.what());
     }
@@ -148,7 +161,8 @@ std::vector<uint8_t> serialize(const TensorFile& file) {
     int64_t position = 0;
     for (const auto& [name, tensor] : order) {
         Json::Array shape;
-        for (int axis = 0; axis < tensor.shape().rank(); ++axis) shape.push_back(tensor.shape()[axis]);
+        for (int axis = 0; axis < tensor.shape().rank(); ++axis)
+            shape.push_back(tensor.shape()[axis]);
         Json entry;
         entry.set("dtype", format_name(tensor.dtype()));
         entry.set("shape", shape);

@@ -84,7 +84,8 @@ Sample augment(const Photo& photo, const AugmentSpec& spec, uint64_t seed, uint3
     const int64_t top = random.below(image.height - side + 1);
     const int64_t left = random.below(image.width - side + 1);
     const bool mirror = random.below(2) == 1 && spec.flip;
-    Sample sample = make_sample(cut(image, top, left, side, mirror), spec.size, photo.label, spec.ab_scale);
+    Sample sample =
+        make_sample(cut(image, top, left, side, mirror), spec.size, photo.label, spec.ab_scale);
     if (spec.luma_jitter > 0) {
         const auto contrast = static_cast<float>(1 + random.uniform(-1, 1) * spec.luma_jitter);
         const auto shift = static_cast<float>(0.5 + random.uniform(-0.5, 0.5) * spec.luma_jitter);

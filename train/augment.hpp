@@ -9,14 +9,15 @@
 namespace lumachrome {
 
 // Below this sum of the standard deviations of a and b (Lab units) a photo teaches "gray", not
-// colour: black-and-white, tinted and foggy ones. The paper too leaves out gray photos (section 3.4).
+// colour: black-and-white, tinted and foggy ones. The paper too leaves out gray photos
+// (section 3.4).
 inline constexpr double kNearGray = 6;
 
 struct Sample {
     Tensor luma;  // [1,S,S,1] f32, 0..1
-    // [1,S/2,S/2,2] f32, (ab / ab_scale + 1) / 2 clamped to 0..1: the sigmoid's range. Averaged over the
-    // area of the photo's own ab, not computed from shrunken RGB: averaging gamma-encoded values
-    // dulls edges between colours. A few sRGB blues lie outside +-100 and are clamped.
+    // [1,S/2,S/2,2] f32, (ab / ab_scale + 1) / 2 clamped to 0..1: the sigmoid's range. Averaged
+    // over the area of the photo's own ab, not computed from shrunken RGB: averaging gamma-encoded
+    // values dulls edges between colours. A few sRGB blues lie outside +-100 and are clamped.
     Tensor ab;
     int64_t label = -1;
     bool near_gray = false;  // of this crop's target

@@ -65,11 +65,13 @@ ColorQuality compare(const Image& result, const Image& truth) {
     };
     ColorQuality quality;
     // An exact result has no finite PSNR; 100 dB stands for it.
-    quality.psnr_rgb = std::min(100.0, 10 * std::log10(255.0 * 255 * 3 * pixels / std::max(rgb_error, 1e-9)));
+    quality.psnr_rgb =
+        std::min(100.0, 10 * std::log10(255.0 * 255 * 3 * pixels / std::max(rgb_error, 1e-9)));
     quality.rmse_ab = std::sqrt(ab_error / (2 * pixels));
     quality.delta_e2000_mean = delta / pixels;
     quality.colorfulness = colorfulness(ours);
-    quality.near_gray_fraction = deviation(sum_a, square_a) + deviation(sum_b, square_b) < kNearGray;
+    quality.near_gray_fraction =
+        deviation(sum_a, square_a) + deviation(sum_b, square_b) < kNearGray;
     return quality;
 }
 
@@ -82,12 +84,14 @@ Evaluation evaluate(Colorizer& colorizer, const Dataset& data, int64_t limit,
     int64_t labelled = 0, first = 0, among_five = 0;
     for (int64_t i = 0; i < total.images; ++i) {
         const Photo photo = data.read(i);
-        if (photo.image.gray()) throw InputError(photo.name + ": is gray, its colours are not known");
+        if (photo.image.gray())
+            throw InputError(photo.name + ": is gray, its colours are not known");
         const Colorized result = colorizer.colorize(photo.image, settings);
         add(total, compare(result.image, photo.image));
         const Tensor gray = luma(photo.image);
         const Tensor no_chroma = Tensor::zeros({photo.image.height, photo.image.width, 2});
-        add(total.gray_baseline, compare(merge_luma_chroma(photo.image, gray, no_chroma), photo.image));
+        add(total.gray_baseline,
+            compare(merge_luma_chroma(photo.image, gray, no_chroma), photo.image));
         total.colorfulness_truth += colorfulness(eight_bit_rgb(photo.image));
         if (photo.label >= 0 && !result.scene.empty()) {
             const std::string& truth = data.classes()[static_cast<size_t>(photo.label)];

@@ -1,4 +1,5 @@
-// The fixed protocol on held-out colour photos: each whole photo is reduced to its luma, colorized at
+// The fixed protocol on held-out colour photos: each whole photo is reduced to its luma, colorized
+// at
 // --size auto, brought back to full size as 8-bit sRGB, and compared with the truth. Figures are
 // computed per photo and averaged over photos.
 //
@@ -17,7 +18,8 @@
 namespace lumachrome {
 
 struct ColorQuality {
-    double psnr_rgb = 0, rmse_ab = 0, delta_e2000_mean = 0, colorfulness = 0, near_gray_fraction = 0;
+    double psnr_rgb = 0, rmse_ab = 0, delta_e2000_mean = 0, colorfulness = 0,
+           near_gray_fraction = 0;
 };
 
 struct Evaluation : ColorQuality {

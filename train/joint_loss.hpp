@@ -1,7 +1,7 @@
 // The paper's objective (eq. 4): colour error plus alpha times classification error,
 //   L = mean ||y_color - y_color*||^2 - alpha (z_l - log sum_i exp z_i)
-// with alpha = 1/300. The colour term reaches every layer, the class term the global and low-level ones.
-// Walk 2, stop 1: loss -> gradients -> optimizer.
+// with alpha = 1/300. The colour term reaches every layer, the class term the global and low-level
+// ones. Walk 2, stop 1: loss -> gradients -> optimizer.
 #pragma once
 #include <optional>
 
@@ -14,8 +14,8 @@ namespace lumachrome {
 inline constexpr double kAlpha = 1.0 / 300;
 
 struct JointLoss {
-    Var color;                     // scalar
-    std::optional<Var> classes;    // scalar; none without the global branch
+    Var color;                   // scalar
+    std::optional<Var> classes;  // scalar; none without the global branch
     double alpha;
 
     JointLoss(const ColorNet::Output& output, const Tensor& target, const Labels& labels, double a)

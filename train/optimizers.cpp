@@ -65,7 +65,8 @@ void Optimizer::step(const Exec& exec, double factor) {
                         for (int64_t i = begin; i < end; ++i) {
                             s1[i] = b1 * s1[i] + (1 - b1) * g[i];
                             s2[i] = b2 * s2[i] + (1 - b2) * g[i] * g[i];
-                            w[i] -= step_size * s1[i] / (std::sqrt(s2[i]) / root2 + eps) + decay * w[i];
+                            w[i] -=
+                                step_size * s1[i] / (std::sqrt(s2[i]) / root2 + eps) + decay * w[i];
                         }
                         break;
                     case OptimizerSpec::sgd:

@@ -1,6 +1,7 @@
 // How gradients change weights. Every rule is element by element, with up to two slots of state.
 //
-//   adadelta  E[g2] <- rho E[g2] + (1-rho) g2,  D = g sqrt(E[D2]+eps) / sqrt(E[g2]+eps),  w -= lr D,
+//   adadelta  E[g2] <- rho E[g2] + (1-rho) g2,  D = g sqrt(E[D2]+eps) / sqrt(E[g2]+eps),  w -= lr
+//   D,
 //             E[D2] <- rho E[D2] + (1-rho) D2           (Zeiler 2012; the paper's choice, lr = 1)
 //   adam      m <- b1 m + (1-b1) g,  v <- b2 v + (1-b2) g2,
 //             w -= lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)         (Kingma and Ba 2015)

@@ -21,10 +21,13 @@ void paste(Image& sheet, const Image& photo, int64_t x0, int64_t y0, int64_t sid
             for (int64_t c = 0; c < 3; ++c) {
                 const int64_t i = x * photo.channels + (photo.gray() ? 0 : c);
                 samples.data<float>()[(y * photo.width + x) * 3 + c] =
-                    photo.bits == 8 ? photo.row<uint8_t>(y)[i] : float(photo.row<uint16_t>(y)[i]) / 257;
+                    photo.bits == 8 ? photo.row<uint8_t>(y)[i]
+                                    : float(photo.row<uint16_t>(y)[i]) / 257;
             }
     const double scale = double(side) / double(std::max(photo.width, photo.height));
-    const auto fit = [&](int64_t length) { return std::max<int64_t>(1, std::llround(double(length) * scale)); };
+    const auto fit = [&](int64_t length) {
+        return std::max<int64_t>(1, std::llround(double(length) * scale));
+    };
     const int64_t height = fit(photo.height), width = fit(photo.width);
     const Tensor small = resize(samples, height, width);
     for (int64_t y = 0; y < height; ++y)
@@ -42,7 +45,8 @@ Image sample_sheet(Colorizer& colorizer, const Dataset& data, int64_t limit, int
     if (count < 1) throw InputError("samples: the data hold no photo");
     columns = std::min(columns, count);
     const int64_t rows = (count + columns - 1) / columns, triple = 3 * side + 2 * kGap;
-    Image sheet = Image::make(columns * (triple + 2 * kGap) - 2 * kGap, rows * (side + kGap) - kGap, 3, 8);
+    Image sheet =
+        Image::make(columns * (triple + 2 * kGap) - 2 * kGap, rows * (side + kGap) - kGap, 3, 8);
     std::fill(sheet.bytes.begin(), sheet.bytes.end(), uint8_t{255});
     for (int64_t i = 0; i < count; ++i) {
         const Photo photo = data.read(i * photos / count);

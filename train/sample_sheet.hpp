@@ -6,7 +6,8 @@
 
 namespace lumachrome {
 
-// `count` of the first `limit` photos (0: all), `columns` triples a row, each picture fitted into side x side pixels. 8-bit RGB.
+// `count` of the first `limit` photos (0: all), `columns` triples a row, each picture fitted into
+// side x side pixels. 8-bit RGB.
 Image sample_sheet(Colorizer& colorizer, const Dataset& data, int64_t limit, int64_t count,
                    int64_t columns, int64_t side, const ColorizeSettings& settings);
 

@@ -1,6 +1,6 @@
 // The factor on the learning rate at a step: a linear warm-up, then constant or a half cosine to 0
-// (Loshchilov and Hutter 2017). With a number of steps it is a function of the step alone, so a resumed
-// run follows the same curve; a run limited by time alone follows the clock.
+// (Loshchilov and Hutter 2017). With a number of steps it is a function of the step alone, so a
+// resumed run follows the same curve; a run limited by time alone follows the clock.
 #pragma once
 #include <cmath>
 #include <cstdint>

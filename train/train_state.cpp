@@ -12,11 +12,16 @@ const char* kSecond = "optimizer.second.";
 
 }  // namespace
 
-std::string state_path(const std::string& run) { return run + "/state.safetensors"; }
-std::string model_path(const std::string& run) { return run + "/model.safetensors"; }
+std::string state_path(const std::string& run) {
+    return run + "/state.safetensors";
+}
+std::string model_path(const std::string& run) {
+    return run + "/model.safetensors";
+}
 
 void save_train_state(const std::string& run, ColorNet& net, Optimizer& optimizer,
-                      const TrainProgress& progress, const Metadata& extra, const Metadata& identity) {
+                      const TrainProgress& progress, const Metadata& extra,
+                      const Metadata& identity) {
     TensorFile file = model_file(net, extra);
     const TensorFile model = file;
     for (const auto& [key, value] : identity) file.metadata[key] = value;
@@ -45,8 +50,8 @@ TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer&
     };
     for (const auto& [key, value] : identity)
         if (file.metadata[key] != value)
-            throw UsageError(path + ": " + key + " is " + file.metadata[key] + " there and " + value +
-                             " here; a run goes on only as it began");
+            throw UsageError(path + ": " + key + " is " + file.metadata[key] + " there and " +
+                             value + " here; a run goes on only as it began");
     for (Optimizer::Slot& slot : optimizer.slots()) {
         take(kFirst + slot.name, slot.first);
         take(kSecond + slot.name, slot.second);
@@ -56,8 +61,10 @@ TrainProgress load_train_state(const std::string& run, ColorNet& net, Optimizer&
     const auto number = [&](const char* key, auto& out) {
         const std::string& text = file.metadata[key];
         const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-        if (error != std::errc{} || end != text.data() + text.size() || out < 0 || !(double(out) <= double(kMostSteps)))
-            throw ModelError(path + ": metadata key " + key + " has the value \"" + text.substr(0, 40) + "\"");
+        if (error != std::errc{} || end != text.data() + text.size() || out < 0 ||
+            !(double(out) <= double(kMostSteps)))
+            throw ModelError(path + ": metadata key " + key + " has the value \"" +
+                             text.substr(0, 40) + "\"");
     };
     number("step", progress.step);
     number("seconds", progress.seconds);

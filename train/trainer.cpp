@@ -54,10 +54,13 @@ int64_t count_correct(const Tensor& logits, const Labels& labels) {
 
 }  // namespace
 
-std::string metrics_path(const std::string& run) { return run + "/metrics.jsonl"; }
+std::string metrics_path(const std::string& run) {
+    return run + "/metrics.jsonl";
+}
 
 StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Tensor& luma,
-                      const Tensor& target, const Labels& labels, double alpha, double rate_factor) {
+                      const Tensor& target, const Labels& labels, double alpha,
+                      double rate_factor) {
     const DType dtype = net.output.weight.value.dtype();
     Tape tape(Phase::train, exec);
     net.dropout_step = static_cast<uint32_t>(optimizer.steps());
@@ -69,7 +72,8 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
     const JointLoss loss(output, target.to(dtype), labels, alpha);
     StepResult result{loss.color.value.item(), loss.classes ? loss.classes->value.item() : 0, 0, 0};
     if (output.logits) {
-        result.labelled = std::count_if(labels.begin(), labels.end(), [](int64_t l) { return l >= 0; });
+        result.labelled =
+            std::count_if(labels.begin(), labels.end(), [](int64_t l) { return l >= 0; });
         result.correct = count_correct(output.logits->value, labels);
     }
     const std::string where = "step " + std::to_string(optimizer.steps() + 1) + ": ";
@@ -85,7 +89,10 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
 
 Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> data,
                  const TrainOptions& options, const Exec& exec)
-    : net_(std::move(net)), data_(std::move(data)), options_(options), exec_(exec),
+    : net_(std::move(net)),
+      data_(std::move(data)),
+      options_(options),
+      exec_(exec),
       optimizer_(options.optimizer) {
     options_.augment.ab_scale = net_->spec.ab_scale;
     net_->dropout_seed = options_.seed;
@@ -100,7 +107,8 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
     }
     if (exists) throw UsageError(options_.run + ": holds a run already; --resume continues it");
     for (const std::string& path : {model_path(options_.run), metrics_path(options_.run)})
-        if (std::filesystem::exists(path, error)) throw UsageError(path + ": exists already; choose another folder");
+        if (std::filesystem::exists(path, error))
+            throw UsageError(path + ": exists already; choose another folder");
     std::filesystem::create_directories(options_.run, error);
     if (error) throw ResourceError(options_.run + ": cannot create: " + error.message());
 }
@@ -156,7 +164,8 @@ void Trainer::keep_log_until(int64_t step) {
                       {reinterpret_cast<const uint8_t*>(kept.data()), kept.size()}, true);
 }
 
-bool Trainer::run(const std::atomic<bool>& stop, const std::function<void(const TrainReport&)>& report) {
+bool Trainer::run(const std::atomic<bool>& stop,
+                  const std::function<void(const TrainReport&)>& report) {
     Loader loader(data_, options_.augment, options_.batch, options_.seed, options_.workers);
     loader.seek(progress_.step);
     const Clock::time_point start = Clock::now();

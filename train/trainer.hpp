@@ -1,7 +1,7 @@
-// The training loop: batch -> forward -> joint loss -> backward -> optimizer, with checkpoints and a
-// log. One step is a function of (weights, optimizer state, batch, step) alone, and a batch one of
-// (data, seed, step), so a resumed run continues bit for bit.
-// Walk 2, stop 5: loss -> gradients -> optimizer.
+// The training loop: batch -> forward -> joint loss -> backward -> optimizer, with checkpoints and
+// a log. One step is a function of (weights, optimizer state, batch, step) alone, and a batch one
+// of (data, seed, step), so a resumed run continues bit for bit. Walk 2, stop 5: loss -> gradients
+// -> optimizer.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -21,22 +21,22 @@ namespace lumachrome {
 std::string metrics_path(const std::string& run);  // one JSON object a line
 
 struct TrainOptions {
-    std::string run;                  // folder of the run
-    AugmentSpec augment;              // size and how photos vary
+    std::string run;      // folder of the run
+    AugmentSpec augment;  // size and how photos vary
     int64_t batch = 16;
     uint64_t seed = 1;
     OptimizerSpec optimizer;
-    Schedule schedule;                // total_seconds counts from the start of this process
+    Schedule schedule;  // total_seconds counts from the start of this process
     double alpha = kAlpha;
-    int64_t max_steps = 0;            // 0: no limit
-    double max_seconds = 0;           // of this process; 0: no limit
-    double checkpoint_seconds = 60;   // between checkpoints
-    int64_t checkpoint_steps = 0;     // additionally every so many steps; 0: by time alone
+    int64_t max_steps = 0;           // 0: no limit
+    double max_seconds = 0;          // of this process; 0: no limit
+    double checkpoint_seconds = 60;  // between checkpoints
+    int64_t checkpoint_steps = 0;    // additionally every so many steps; 0: by time alone
     int64_t log_steps = 20;
     bool resume = false;
-    std::string init;                 // weights to start from (fine-tuning); empty: fresh
+    std::string init;  // weights to start from (fine-tuning); empty: fresh
     int workers = 1;
-    Metadata metadata;                // added to the checkpoints, e.g. licence of the photos
+    Metadata metadata;  // added to the checkpoints, e.g. licence of the photos
 };
 
 // Averages since the last report.
@@ -52,16 +52,16 @@ struct StepResult {
     int64_t labelled, correct;
 };
 
-// One optimisation step on a batch; what training, benchmarks and goldens share. `luma` [N,S,S,1] in
-// 0..1, `target` [N,S/2,S/2,2] in 0..1. Throws Error naming step and loss when a loss or a
+// One optimisation step on a batch; what training, benchmarks and goldens share. `luma` [N,S,S,1]
+// in 0..1, `target` [N,S/2,S/2,2] in 0..1. Throws Error naming step and loss when a loss or a
 // gradient is not finite; the weights are then untouched (running statistics may have moved).
 StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Tensor& luma,
                       const Tensor& target, const Labels& labels, double alpha, double rate_factor);
 
 class Trainer {
   public:
-    // Starts afresh, or resumes from the run folder. Throws UsageError when the folder already holds
-    // a run and `resume` is false.
+    // Starts afresh, or resumes from the run folder. Throws UsageError when the folder already
+    // holds a run and `resume` is false.
     Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> data,
             const TrainOptions& options, const Exec& exec);
 

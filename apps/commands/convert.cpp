@@ -18,7 +18,8 @@ int run_convert(const ConvertOptions& options, Console& console) {
     json.set("output", options.out);
     console.result(json);
     console.print(format("%s: %ld tensors, %ld numbers, weights in %s", options.out.c_str(),
-                         static_cast<long>(file.tensors.size()), long{parameters}, options.dtype.c_str()));
+                         static_cast<long>(file.tensors.size()), long{parameters},
+                         options.dtype.c_str()));
     return 0;
 }
 

@@ -156,8 +156,8 @@ int run_train(const TrainCommandOptions& options, Console& console) {
     if (options.minutes) train.max_seconds = *options.minutes * 60;
     if (options.epochs || (!options.steps && !options.minutes)) {
         const double photos = options.epochs.value_or(kPaperEpochs) * double(data->size());
-        const int64_t steps =
-            std::llround(std::clamp(std::ceil(photos / double(options.batch)), 1.0, double(kMostSteps)));
+        const int64_t steps = std::llround(
+            std::clamp(std::ceil(photos / double(options.batch)), 1.0, double(kMostSteps)));
         train.max_steps = train.max_steps > 0 ? std::min(train.max_steps, steps) : steps;
     }
     train.schedule.kind = options.schedule == "cosine" ? Schedule::cosine : Schedule::constant;
@@ -178,7 +178,8 @@ int run_train(const TrainCommandOptions& options, Console& console) {
     if (!options.resume)
         write_file_atomic(
             config,
-            {reinterpret_cast<const uint8_t*>(options.resolved.data()), options.resolved.size()}, false);
+            {reinterpret_cast<const uint8_t*>(options.resolved.data()), options.resolved.size()},
+            false);
 
     stop_on_signals();
     const double seconds_before = trainer.progress().seconds;

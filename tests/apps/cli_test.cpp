@@ -149,16 +149,15 @@ TEST_CASE("wrong requests end in exit code 2 and one helpful line") {
     const Finished option = run({"colorize", "x.png", "--overwite"});
     CHECK(option.code == 2);
     CHECK(option.err.find("did you mean --overwrite?") != std::string::npos);
-    const std::vector<std::vector<std::string>> wrong = {
-        {"colorize"},
-        {"bench", "inferr"},
-        {"colorize", "x.png", "--size", "7"},
-        {"colorize", "x.png", "--device", "gpu"},
-        {"train", "scenes:0", "--out", "/tmp/x"},
-        {"inspect"},
-        {"inspect", "--preset", "huge"},
-        {"gradcheck", "--op", "nothing"},
-        {"gradcheck", "--break", "nothing"}};
+    const std::vector<std::vector<std::string>> wrong = {{"colorize"},
+                                                         {"bench", "inferr"},
+                                                         {"colorize", "x.png", "--size", "7"},
+                                                         {"colorize", "x.png", "--device", "gpu"},
+                                                         {"train", "scenes:0", "--out", "/tmp/x"},
+                                                         {"inspect"},
+                                                         {"inspect", "--preset", "huge"},
+                                                         {"gradcheck", "--op", "nothing"},
+                                                         {"gradcheck", "--break", "nothing"}};
     for (const auto& words : wrong) {
         const Finished done = run(words);
         CAPTURE(done.err);

@@ -114,7 +114,9 @@ inline size_t find(const Bytes& bytes, const std::string& text) {
     return static_cast<size_t>(at - bytes.begin());
 }
 
-inline Bytes png_signature() { return {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'}; }
+inline Bytes png_signature() {
+    return {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+}
 
 inline std::vector<Hostile> hostile_photos() {
     const Bytes png = encode(striped(40, 30), Format::png);
@@ -138,7 +140,8 @@ inline std::vector<Hostile> hostile_photos() {
         fields[8] = 8;
         fields[9] = color_type;
         Bytes bytes = png_signature();
-        for (const Bytes& part : {chunk("IHDR", fields), chunk("IDAT", Bytes{0x78, 0x9c}), chunk("IEND", {})})
+        for (const Bytes& part :
+             {chunk("IHDR", fields), chunk("IDAT", Bytes{0x78, 0x9c}), chunk("IEND", {})})
             bytes.insert(bytes.end(), part.begin(), part.end());
         return bytes;
     };

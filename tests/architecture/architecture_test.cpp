@@ -20,8 +20,9 @@ fs::path source() {
     return folder ? folder : ".";
 }
 
-const std::map<std::string, int> kFloor = {{"tensor", 0}, {"image", 1}, {"autograd", 1}, {"layers", 2},
-                                           {"model", 3},  {"train", 4}, {"apps", 5}};
+const std::map<std::string, int> kFloor = {{"tensor", 0}, {"image", 1}, {"autograd", 1},
+                                           {"layers", 2}, {"model", 3}, {"train", 4},
+                                           {"apps", 5}};
 
 std::string text_of(const fs::path& path) {
     std::ifstream in(path);
@@ -35,7 +36,8 @@ std::vector<fs::path> code_files() {
     for (const auto& [room, floor] : kFloor)
         for (const auto& entry : fs::recursive_directory_iterator(source() / room)) {
             const std::string extension = entry.path().extension().string();
-            if (extension == ".hpp" || extension == ".cpp" || extension == ".cu" || extension == ".cuh")
+            if (extension == ".hpp" || extension == ".cpp" || extension == ".cu" ||
+                extension == ".cuh")
                 files.push_back(entry.path());
         }
     return files;
@@ -67,10 +69,8 @@ TEST_CASE("no include goes up") {
 
 TEST_CASE("third-party names appear in one file each, and in no header") {
     const std::map<std::string, std::set<std::string>> allowed = {
-        {"Eigen/", {"tensor/gemm_cpu.cpp"}},
-        {"nlohmann/", {"tensor/json.cpp"}},
-        {"png.h", {"image/png.cpp"}},
-        {"jpeglib.h", {"image/jpeg.cpp"}},
+        {"Eigen/", {"tensor/gemm_cpu.cpp"}}, {"nlohmann/", {"tensor/json.cpp"}},
+        {"png.h", {"image/png.cpp"}},        {"jpeglib.h", {"image/jpeg.cpp"}},
         {"CLI/", {"apps/cli.cpp"}},
     };
     for (const fs::path& file : code_files())
@@ -83,7 +83,8 @@ TEST_CASE("third-party names appear in one file each, and in no header") {
 }
 
 TEST_CASE("no file is longer than 600 lines, and the library neither prints nor exits") {
-    static const std::regex forbidden(R"(\b(std::cout|std::cerr|printf|std::exit|std::abort|rand\(\)))");
+    static const std::regex forbidden(
+        R"(\b(std::cout|std::cerr|printf|std::exit|std::abort|rand\(\)))");
     for (const fs::path& file : code_files()) {
         const std::string text = text_of(file);
         CAPTURE(file.string());

@@ -25,8 +25,9 @@ TEST_CASE("a layer used twice receives both gradients") {
     Tape apart(Phase::train, Exec{});
     apart.backward({{mse_loss(second(first(apart.input(x))), apart.input(target)), 1.0}});
     for (int64_t i = 0; i < 9; ++i)
-        CHECK(both.item(i) ==
-              doctest::Approx(first.weight.grad.item(i) + second.weight.grad.item(i)).epsilon(1e-5));
+        CHECK(
+            both.item(i) ==
+            doctest::Approx(first.weight.grad.item(i) + second.weight.grad.item(i)).epsilon(1e-5));
 }
 
 TEST_CASE("several roots are weighted and added") {
@@ -37,7 +38,8 @@ TEST_CASE("several roots are weighted and added") {
         Tape tape(Phase::train, Exec{});
         const Var y = layer(tape.input(x));
         const Var l1 = mse_loss(y, tape.input(Tensor::zeros({4, 1})));
-        const Var l2 = mse_loss(activate(y, Activation::sigmoid), tape.input(Tensor::zeros({4, 1})));
+        const Var l2 =
+            mse_loss(activate(y, Activation::sigmoid), tape.input(Tensor::zeros({4, 1})));
         tape.backward({{l1, a}, {l2, b}});
         return layer.weight.grad.clone();
     };
@@ -87,7 +89,8 @@ TEST_CASE("misuse is refused with a reason") {
 TEST_CASE("the trace phase infers shapes without memory") {
     Linear layer(3, 5);
     Tape tape(Phase::trace, Exec{});
-    const Var y = layer(tape.input(Tensor::empty({int64_t{1} << 30, 3}, DType::f32, {Device::meta})));
+    const Var y =
+        layer(tape.input(Tensor::empty({int64_t{1} << 30, 3}, DType::f32, {Device::meta})));
     CHECK(y.shape() == Shape{int64_t{1} << 30, 5});
     CHECK(tape.nodes().size() == 4);
 }
@@ -101,7 +104,8 @@ TEST_CASE("the checks catch every injected derivative bug, and only in the broke
             for (const OpCase& c : broken(family.cases, bug))
                 for (const GradCheck& check : check_op(c, Exec{}, family.implementations[0], 3)) {
                     failed += !check.passed();
-                    failed_values += !check.passed() && check.what.find(": value") != std::string::npos;
+                    failed_values +=
+                        !check.passed() && check.what.find(": value") != std::string::npos;
                 }
             CAPTURE(bug.name);
             CHECK(failed > 0);

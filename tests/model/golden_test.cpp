@@ -15,9 +15,9 @@ using namespace lumachrome;
 
 namespace {
 
-// Tolerances relative to the largest value of a tensor. f64: sums of at most 1e4 terms at 1e-16 each,
-// amplified by batch norm over few samples. f32: ten times PyTorch's own distance between f32 and
-// f64 on these fixtures (tests/golden/README.md).
+// Tolerances relative to the largest value of a tensor. f64: sums of at most 1e4 terms at 1e-16
+// each, amplified by batch norm over few samples. f32: ten times PyTorch's own distance between f32
+// and f64 on these fixtures (tests/golden/README.md).
 constexpr double kF64 = 1e-10;
 constexpr double kLossF32 = 1e-5, kActivationF32 = 4e-4, kGradientF32 = 2e-3, kStatisticsF32 = 3e-5;
 
@@ -46,7 +46,8 @@ const Configuration kConfigurations[] = {
 
 TensorFile golden(const Configuration& c) {
     const char* source = std::getenv("LUMACHROME_SOURCE");
-    return read_tensor_file(std::string(source ? source : ".") + "/tests/golden/" + c.file + ".safetensors");
+    return read_tensor_file(std::string(source ? source : ".") + "/tests/golden/" + c.file +
+                            ".safetensors");
 }
 
 std::unique_ptr<ColorNet> network(const Configuration& c, DType dtype) {
@@ -63,7 +64,8 @@ std::unique_ptr<ColorNet> network(const Configuration& c, DType dtype) {
     net->visit([&](const std::string& name, Parameter&) { names.push_back(name); });
     std::sort(names.begin(), names.end());
     net->visit([&](const std::string& name, Parameter& p) {
-        const auto t = static_cast<uint64_t>(std::find(names.begin(), names.end(), name) - names.begin());
+        const auto t =
+            static_cast<uint64_t>(std::find(names.begin(), names.end(), name) - names.begin());
         const Tensor stored = to_file_order(p.value).to(DType::f64).clone();
         const double fan_in = double(stored.numel()) / double(stored.shape()[0]);
         for (int64_t i = 0; i < stored.numel(); ++i) {
@@ -96,7 +98,8 @@ Inputs inputs(const Configuration& c, DType dtype, int64_t batch, const Labels& 
                 for (int64_t w = 0; w < W; ++w)
                     for (int64_t k = 0; k < C; ++k)
                         out.view<double>()(n, h, w, k) =
-                            uniform(t, static_cast<uint64_t>(((n * C + k) * H + h) * W + w)) + offset;
+                            uniform(t, static_cast<uint64_t>(((n * C + k) * H + h) * W + w)) +
+                            offset;
         return out.to(dtype);
     };
     return {fill({batch, c.height, c.width, 1}, 1000, -0.45),
@@ -121,7 +124,8 @@ double distance(const Tensor& ours, const Tensor& theirs) {
     return error / scale;
 }
 
-void check_close(const std::string& what, const Tensor& ours, const Tensor& theirs, double tolerance) {
+void check_close(const std::string& what, const Tensor& ours, const Tensor& theirs,
+                 double tolerance) {
     CAPTURE(what);
     CHECK(distance(ours, theirs) <= tolerance);
 }
@@ -146,7 +150,8 @@ TEST_CASE("activations, losses, gradients and statistics are PyTorch's") {
             {
                 Tape tape(Phase::eval, Exec{});
                 const ColorNet::Output out = forward(*net, tape, c, in);
-                check_close("eval.output", out.color.value, expected("eval.output"), wide ? kF64 : kActivationF32);
+                check_close("eval.output", out.color.value, expected("eval.output"),
+                            wide ? kF64 : kActivationF32);
                 if (out.logits)
                     check_close("eval.logits", out.logits->value, expected("eval.classifier.2"),
                                 wide ? kF64 : kActivationF32);
@@ -164,19 +169,22 @@ TEST_CASE("activations, losses, gradients and statistics are PyTorch's") {
             const double classes = loss.classes ? loss.classes->value.item() : 0;
             const double losses[] = {loss.color.value.item(), classes, loss.total()};
             for (int i = 0; i < 3; ++i)
-                CHECK(losses[i] == doctest::Approx(expected("losses").item(i)).epsilon(wide ? kF64 : kLossF32));
+                CHECK(losses[i] ==
+                      doctest::Approx(expected("losses").item(i)).epsilon(wide ? kF64 : kLossF32));
             loss.backward();
             net->visit([&](const std::string& parameter, Parameter& p) {
                 CAPTURE(parameter);
                 if (!p.trainable) {
-                    check_close("statistics", p.value, expected("stats." + parameter), wide ? kF64 : kStatisticsF32);
+                    check_close("statistics", p.value, expected("stats." + parameter),
+                                wide ? kF64 : kStatisticsF32);
                     return;
                 }
                 const Tensor theirs = expected("grad." + parameter);
                 const Tensor ours = to_file_order(p.grad);
                 // In front of a batch norm the true gradient of a bias is 0.
-                const bool cancelled = parameter.ends_with("bias") && parameter.find(".norm.") == std::string::npos &&
-                                       !parameter.starts_with("output") && !parameter.starts_with("classifier.2");
+                const bool cancelled =
+                    parameter.ends_with("bias") && parameter.find(".norm.") == std::string::npos &&
+                    !parameter.starts_with("output") && !parameter.starts_with("classifier.2");
                 if (cancelled) {
                     for (int64_t i = 0; i < ours.numel(); ++i)
                         CHECK(std::fabs(ours.item(i) - theirs.item(i)) <= (wide ? 1e-14 : 1e-5));
@@ -205,7 +213,8 @@ TEST_CASE("ten training steps give PyTorch's losses") {
                 Tape tape(Phase::train, Exec{});
                 const JointLoss loss(forward(*net, tape, c, in), in.target, labels, kAlpha);
                 const double losses[] = {loss.color.value.item(),
-                                         loss.classes ? loss.classes->value.item() : 0, loss.total()};
+                                         loss.classes ? loss.classes->value.item() : 0,
+                                         loss.total()};
                 for (int i = 0; i < 3; ++i)
                     CHECK(losses[i] == doctest::Approx(expected.item(step * 3 + i)).epsilon(kF64));
                 loss.backward();
@@ -228,8 +237,10 @@ TEST_CASE("ten training steps in f32 stay within 1e-5 where rounding is not ampl
         for (int step = 0; step < 10; ++step) {
             Tape tape(Phase::train, Exec{});
             const JointLoss loss(forward(*net, tape, c, in), in.target, labels, kAlpha);
-            CHECK(loss.color.value.item() == doctest::Approx(expected.item(step * 3)).epsilon(kLossF32));
-            CHECK(loss.classes->value.item() == doctest::Approx(expected.item(step * 3 + 1)).epsilon(kLossF32));
+            CHECK(loss.color.value.item() ==
+                  doctest::Approx(expected.item(step * 3)).epsilon(kLossF32));
+            CHECK(loss.classes->value.item() ==
+                  doctest::Approx(expected.item(step * 3 + 1)).epsilon(kLossF32));
             loss.backward();
             optimizer.step(Exec{});
         }

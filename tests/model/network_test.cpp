@@ -39,7 +39,8 @@ TEST_CASE("the paper preset has the published numbers") {
     const Summary larger = summarize(net, 448, 448);
     CHECK(larger.macs_per_pixel == 163'872);
     const double path = 163'872.0 * 448 * 448, copy = 73'872.0 * 224 * 224;
-    CHECK(double(larger.macs) == doctest::Approx(path + copy + double(s.macs) - 163'872.0 * 224 * 224));
+    CHECK(double(larger.macs) ==
+          doctest::Approx(path + copy + double(s.macs) - 163'872.0 * 224 * 224));
     CHECK(s.layers.front().name == "low.1.conv");
     CHECK(s.layers.front().output == Shape{1, 112, 112, 64});
 }
@@ -48,7 +49,8 @@ TEST_CASE("each sub-network has Table 1's parameters") {
     ColorNet net(preset("paper"));
     std::map<std::string, int64_t> stage;
     net.visit([&](const std::string& name, Parameter& p) {
-        if (name.find(".norm.") == std::string::npos) stage[name.substr(0, name.find('.'))] += p.value.numel();
+        if (name.find(".norm.") == std::string::npos)
+            stage[name.substr(0, name.find('.'))] += p.value.numel();
     });
     CHECK(stage["low"] == 2'287'488);
     CHECK(stage["mid"] == 3'539'712);
@@ -102,7 +104,8 @@ TEST_CASE("a training step is refused before a bad number reaches the weights") 
     const Tensor before = net.output.weight.value.clone();
     Tensor luma = random_tensor({2, 64, 64, 1}, 1);
     luma.data<float>()[7] = std::numeric_limits<float>::quiet_NaN();
-    CHECK_THROWS_WITH_AS(train_step(net, optimizer, Exec{}, luma, random_tensor({2, 32, 32, 2}, 2), {0, 1}, kAlpha, 1),
+    CHECK_THROWS_WITH_AS(train_step(net, optimizer, Exec{}, luma, random_tensor({2, 32, 32, 2}, 2),
+                                    {0, 1}, kAlpha, 1),
                          doctest::Contains("step 1: the loss is not finite"), Error);
     CHECK(bit_equal(net.output.weight.value, before));
 }
@@ -129,7 +132,8 @@ TEST_CASE("colorized photos keep size, depth, alpha and luma") {
 
 TEST_CASE("the naive path gives the same photo, and any number of threads the same bits") {
     const Image photo = random_photo(70, 50, 3, 8);
-    const Colorized one = tiny_colorizer(1).colorize(photo), four = tiny_colorizer(4).colorize(photo);
+    const Colorized one = tiny_colorizer(1).colorize(photo),
+                    four = tiny_colorizer(4).colorize(photo);
     CHECK(one.image.bytes == four.image.bytes);
     ColorizeSettings naive;
     naive.naive = true;
@@ -164,7 +168,8 @@ TEST_CASE("models come back from their files, in f32 and f16, and strangers are 
     spec.dropout = 0.25;
     ColorNet net(spec, 3);
     for (DType dtype : {DType::f32, DType::f16}) {
-        const TensorFile file = parse_tensor_file(serialize(model_file(net, {{"licence", "x"}}, dtype)), "m");
+        const TensorFile file =
+            parse_tensor_file(serialize(model_file(net, {{"licence", "x"}}, dtype)), "m");
         ColorNet again(from_metadata(file.metadata));
         load_state(again, file, "m");
         CHECK(to_metadata(again.spec) == to_metadata(spec));
@@ -175,10 +180,12 @@ TEST_CASE("models come back from their files, in f32 and f16, and strangers are 
     TensorFile file = model_file(net);
     CHECK(file.tensors.at("low.2.conv.weight").shape() == Shape{16, 8, 3, 3});
     file.tensors["stranger"] = Tensor::zeros({1});
-    CHECK_THROWS_WITH_AS(load_state(net, file, "m"), "m: tensor stranger belongs to no layer", ModelError);
+    CHECK_THROWS_WITH_AS(load_state(net, file, "m"), "m: tensor stranger belongs to no layer",
+                         ModelError);
     file.tensors.erase("stranger");
     file.tensors.erase("mid.1.conv.bias");
-    CHECK_THROWS_WITH_AS(load_state(net, file, "m"), "m: tensor mid.1.conv.bias is missing", ModelError);
+    CHECK_THROWS_WITH_AS(load_state(net, file, "m"), "m: tensor mid.1.conv.bias is missing",
+                         ModelError);
     file = model_file(net);
     file.tensors["mid.1.conv.bias"] = Tensor::zeros({3});
     CHECK_THROWS_AS(load_state(net, file, "m"), ModelError);

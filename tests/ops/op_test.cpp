@@ -65,16 +65,39 @@ void check_bits(const Run& a, const Run& b) {
 
 // Larger than the cases of the gradient checks, so that several tasks share the work.
 std::vector<OpCase> large_cases() {
-    const auto r = [](Shape s, uint32_t stream) { return random_tensor(s, stream, DType::f64, -1, 1); };
+    const auto r = [](Shape s, uint32_t stream) {
+        return random_tensor(s, stream, DType::f64, -1, 1);
+    };
     return {
-        {"conv", std::make_shared<Conv2dOp>(Conv2dSpec{3, 1}), {r({2, 30, 31, 24}, 1), r({20, 3, 3, 24}, 2), r({20}, 3)}, {true, true, true}},
-        {"conv stride 2", std::make_shared<Conv2dOp>(Conv2dSpec{3, 2}), {r({1, 33, 40, 64}, 1), r({17, 3, 3, 64}, 2), r({17}, 3)}, {true, true, true}},
-        {"linear", std::make_shared<LinearOp>(), {r({9, 1100}, 1), r({150, 1100}, 2), r({150}, 3)}, {true, true, true}},
-        {"batch norm", std::make_shared<BatchNormOp>(r({5}, 1), Tensor::full({5}, 1, DType::f64), true), {r({3, 40, 30, 5}, 2), r({5}, 3), r({5}, 4)}, {true, true, true}},
-        {"sigmoid", std::make_shared<ActivationOp>(Activation::sigmoid), {r({5, 100, 101}, 1)}, {true}},
+        {"conv",
+         std::make_shared<Conv2dOp>(Conv2dSpec{3, 1}),
+         {r({2, 30, 31, 24}, 1), r({20, 3, 3, 24}, 2), r({20}, 3)},
+         {true, true, true}},
+        {"conv stride 2",
+         std::make_shared<Conv2dOp>(Conv2dSpec{3, 2}),
+         {r({1, 33, 40, 64}, 1), r({17, 3, 3, 64}, 2), r({17}, 3)},
+         {true, true, true}},
+        {"linear",
+         std::make_shared<LinearOp>(),
+         {r({9, 1100}, 1), r({150, 1100}, 2), r({150}, 3)},
+         {true, true, true}},
+        {"batch norm",
+         std::make_shared<BatchNormOp>(r({5}, 1), Tensor::full({5}, 1, DType::f64), true),
+         {r({3, 40, 30, 5}, 2), r({5}, 3), r({5}, 4)},
+         {true, true, true}},
+        {"sigmoid",
+         std::make_shared<ActivationOp>(Activation::sigmoid),
+         {r({5, 100, 101}, 1)},
+         {true}},
         {"upsample", std::make_shared<UpsampleOp>(), {r({3, 20, 17, 6}, 1)}, {true}},
-        {"fusion", std::make_shared<FusionOp>(3), {r({3, 20, 17, 6}, 1), r({3, 4}, 2), r({7, 3, 3, 10}, 3), r({7}, 4)}, {true, true, true, true}},
-        {"mse", std::make_shared<MseLossOp>(), {r({3, 80, 80, 2}, 1), r({3, 80, 80, 2}, 2)}, {true, true}},
+        {"fusion",
+         std::make_shared<FusionOp>(3),
+         {r({3, 20, 17, 6}, 1), r({3, 4}, 2), r({7, 3, 3, 10}, 3), r({7}, 4)},
+         {true, true, true, true}},
+        {"mse",
+         std::make_shared<MseLossOp>(),
+         {r({3, 80, 80, 2}, 1), r({3, 80, 80, 2}, 2)},
+         {true, true}},
     };
 }
 
@@ -140,8 +163,10 @@ TEST_CASE("nothing is written outside the output") {
         const int64_t count = std::max(out.numel(), kGuard);
         const Tensor block = Tensor::full({3, count}, 7);
         Tensor middle = block.batch(1);
-        if (out.numel() == count) middle = middle.reshape(out);
-        else continue;
+        if (out.numel() == count)
+            middle = middle.reshape(out);
+        else
+            continue;
         c.op->forward(Exec{{}, 2}, in, middle, nullptr);
         for (int64_t i = 0; i < count; ++i) {
             REQUIRE(block.data<float>()[i] == 7);
@@ -164,7 +189,8 @@ TEST_CASE("wrong shapes are named with the op and all shapes") {
     CHECK(text(Conv2dOp({}), {{1, 5, 5, 3}, {8, 3, 3, 3}, {7}}).starts_with("conv2d: needs b [K]"));
     CHECK(text(LinearOp(), {{2, 3}, {4, 5}, {4}}).starts_with("linear: needs x [N,I]"));
     CHECK(text(UpsampleOp(), {{2, 3}}).starts_with("upsample: needs"));
-    CHECK(text(FusionOp(3), {{1, 4, 4, 2}, {2, 3}, {5, 3, 3, 5}, {5}}).starts_with("fusion: needs"));
+    CHECK(
+        text(FusionOp(3), {{1, 4, 4, 2}, {2, 3}, {5, 3, 3, 5}, {5}}).starts_with("fusion: needs"));
     CHECK(text(MseLossOp(), {{2, 3}, {3, 2}}).starts_with("mse_loss: needs"));
     CHECK(text(CrossEntropyOp({5}), {{1, 5}}).find("label 5 is no class") != std::string::npos);
     CHECK(text(CrossEntropyOp({1, 2}), {{1, 5}}).find("2 labels") != std::string::npos);

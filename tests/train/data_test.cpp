@@ -244,7 +244,9 @@ TEST_SUITE("dataset") {
         std::memcpy(member.data() + 96, ".png", 4);
         seal(member.data());
         folder.write("long.tar", tar({member}));
-        CHECK(open_dataset({folder / "long.tar"}, 1)->name(0).ends_with(std::string(96, 'n') + ".png"));
+        CHECK(open_dataset({folder / "long.tar"}, 1)
+                  ->name(0)
+                  .ends_with(std::string(96, 'n') + ".png"));
     }
 
     TEST_CASE("a truncated tar is an error wherever it ends") {
@@ -552,7 +554,8 @@ TEST_SUITE("scenes") {
                     CHECK(image.width == 48);
                     CHECK(image.channels == 3);
                     const Image again = render_scene(scene, 48, seed, index);
-                    CHECK(std::equal(image.bytes.begin(), image.bytes.end(), again.bytes.begin(), again.bytes.end()));
+                    CHECK(std::equal(image.bytes.begin(), image.bytes.end(), again.bytes.begin(),
+                                     again.bytes.end()));
                     seen.emplace(image.bytes.begin(), image.bytes.end());
                 }
         CHECK(seen.size() == 4 * scene_names().size());

@@ -51,7 +51,8 @@ TEST_CASE("stopping and resuming gives the bits of an uninterrupted run") {
     const auto data = open_dataset({"scenes:40"}, 1);
     for (const char* rule : {"adadelta", "adam", "sgd"}) {
         CAPTURE(rule);
-        const std::string whole = folder.run(std::string("whole-") + rule), parts = folder.run(std::string("parts-") + rule);
+        const std::string whole = folder.run(std::string("whole-") + rule),
+                          parts = folder.run(std::string("parts-") + rule);
         TrainOptions o = options(whole, 7);
         o.optimizer = optimizer_spec(rule);
         train(o, data);
@@ -62,7 +63,8 @@ TEST_CASE("stopping and resuming gives the bits of an uninterrupted run") {
             o.resume = true;
         }
         CHECK(read_file(model_path(whole)) == read_file(model_path(parts)));
-        const TensorFile a = read_tensor_file(state_path(whole)), b = read_tensor_file(state_path(parts));
+        const TensorFile a = read_tensor_file(state_path(whole)),
+                         b = read_tensor_file(state_path(parts));
         REQUIRE(a.tensors.size() == b.tensors.size());
         for (const auto& [name, tensor] : a.tensors) CHECK(bit_equal(tensor, b.tensors.at(name)));
     }
@@ -110,7 +112,8 @@ TEST_CASE("both activations learn: the loss falls on a few photos") {
         const Batch batch = loader.next();
         double first = 0, last = 0;
         for (int step = 0; step < 60; ++step) {
-            const StepResult r = train_step(net, optimizer, Exec{{}, 2}, batch.luma, batch.ab, batch.labels, kAlpha, 1);
+            const StepResult r = train_step(net, optimizer, Exec{{}, 2}, batch.luma, batch.ab,
+                                            batch.labels, kAlpha, 1);
             (step == 0 ? first : last) = r.color_loss + kAlpha * r.class_loss;
         }
         CAPTURE(name(activation));

@@ -47,13 +47,15 @@ TEST_CASE("tensor files come back bit for bit") {
     const TensorFile again = parse_tensor_file(serialize(file), "file");
     CHECK(again.metadata == file.metadata);
     REQUIRE(again.tensors.size() == file.tensors.size());
-    for (const auto& [name, tensor] : file.tensors) CHECK(bit_equal(again.tensors.at(name), tensor));
+    for (const auto& [name, tensor] : file.tensors)
+        CHECK(bit_equal(again.tensors.at(name), tensor));
 }
 
 TEST_CASE("every truncation of a tensor file is refused") {
     const std::vector<uint8_t> bytes = serialize(sample());
     for (size_t length = 0; length < bytes.size(); ++length)
-        REQUIRE(error_of({bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(length)}) != "accepted");
+        REQUIRE(error_of({bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(length)}) !=
+                "accepted");
     std::vector<uint8_t> longer = bytes;
     longer.push_back(0);
     CHECK(error_of(longer) != "accepted");
@@ -115,7 +117,8 @@ TEST_CASE("files are written whole or not at all") {
     CHECK(read_file(path) == one);
     write_file_atomic(path, two, true);
     CHECK(read_file(path) == two);
-    CHECK_THROWS_AS(write_file_atomic((folder / "none" / "file").string(), one, false), ResourceError);
+    CHECK_THROWS_AS(write_file_atomic((folder / "none" / "file").string(), one, false),
+                    ResourceError);
     CHECK_THROWS_AS(read_file(folder.string()), InputError);
     CHECK_THROWS_AS(read_file((folder / "none").string()), InputError);
     CHECK_THROWS_AS(read_file(path, 0), InputError);

@@ -38,7 +38,8 @@ TEST_CASE("tensors share on copy and copy on clone") {
 }
 
 TEST_CASE("meta tensors have a shape and no memory") {
-    const Tensor meta = Tensor::empty({int64_t{1} << 20, int64_t{1} << 20}, DType::f32, {Device::meta});
+    const Tensor meta =
+        Tensor::empty({int64_t{1} << 20, int64_t{1} << 20}, DType::f32, {Device::meta});
     CHECK(meta.numel() == int64_t{1} << 40);
     CHECK_THROWS_AS(meta.raw(), Error);
 }
