@@ -89,8 +89,11 @@ struct Conv2dOp : Op {
 
 struct Conv2d {
     Conv2d(int64_t in_channels, int64_t out_channels, Conv2dSpec spec);
+    static constexpr const char* kStateName = "conv";  // in checkpoints
     Conv2dSpec spec;
     Parameter weight, bias;
+
+    int64_t out_channels() const { return weight.value.shape()[0]; }
 
     Var operator()(const Var& x) {
         Tape& tape = *x.tape;

@@ -76,12 +76,20 @@ struct FusionOp : Op {
 struct Fusion {
     Fusion(int64_t local_channels, int64_t global_channels, int64_t out_channels, int64_t kernel)
         : conv(local_channels + global_channels, out_channels, {kernel, 1}) {}
+    static constexpr const char* kStateName = Conv2d::kStateName;
     Conv2d conv;
 
+    int64_t out_channels() const { return conv.out_channels(); }
     Var operator()(const Var& m, const Var& g) {
         Tape& tape = *m.tape;
         return tape.apply(std::make_shared<FusionOp>(conv.spec.kernel),
                           {m, g, tape.parameter(conv.weight), tape.parameter(conv.bias)});
+    }
+    // Without the global branch (the paper's baseline) it is a plain convolution of m.
+    Var operator()(const Var& m) { return conv(m); }
+    template <class F>
+    void visit(F&& f) {
+        conv.visit(f);
     }
 };
 

@@ -49,7 +49,10 @@ struct LinearOp : Op {
 
 struct Linear {
     Linear(int64_t in_features, int64_t out_features);
+    static constexpr const char* kStateName = "linear";  // in checkpoints
     Parameter weight, bias;
+
+    int64_t out_channels() const { return weight.value.shape()[0]; }
 
     Var operator()(const Var& x) {
         Tape& tape = *x.tape;

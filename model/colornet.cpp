@@ -18,9 +18,13 @@ template <size_t kRows>
 std::vector<ConvBlock> stack(const Spec& spec, const ConvRow (&rows)[kRows]) {
     std::vector<ConvBlock> blocks;
     for (const ConvRow& row : rows)
-        blocks.emplace_back(scaled(spec, row.in), scaled(spec, row.out), Conv2dSpec{3, row.stride},
+        blocks.emplace_back(Conv2d(scaled(spec, row.in), scaled(spec, row.out), {3, row.stride}),
                             spec.batch_norm, spec.activation);
     return blocks;
+}
+
+LinearBlock linear_block(const Spec& spec, int64_t in, int64_t out) {
+    return {Linear(in, out), spec.batch_norm, spec.activation};
 }
 
 std::string numbered(const char* stage, size_t i) {
@@ -38,20 +42,21 @@ ColorNet::ColorNet(const Spec& s, std::optional<uint64_t> seed)
     : spec(checked(s)),
       low(stack(s, kLowLevel)),
       mid(stack(s, kMidLevel)),
-      fusion(s.channels(kMidLevel[1].out), s.use_global ? s.channels(kGlobalFeatures[2]) : 0,
-             s.channels(kFusion), s.fusion_kernel, s.batch_norm, s.activation),
+      fusion(Fusion(s.channels(kMidLevel[1].out), s.use_global ? s.channels(kGlobalFeatures[2]) : 0,
+                    s.channels(kFusion), s.fusion_kernel),
+             s.batch_norm, s.activation),
       color(stack(s, kColor)),
       output(s.channels(kOutputIn), kOutputChannels, {}) {
     if (s.use_global) {
         global_conv = stack(s, kGlobal);
         int64_t features = s.channels(kGlobal[3].out) * s.global_map() * s.global_map();
         for (int64_t out : kGlobalFeatures) {
-            global_fc.emplace_back(features, s.channels(out), s.batch_norm, s.activation);
+            global_fc.push_back(linear_block(s, features, s.channels(out)));
             features = s.channels(out);
         }
-        classifier_hidden.emplace_back(s.channels(kGlobalFeatures[1]),
-                                       s.channels(kClassifierHidden), s.batch_norm, s.activation);
-        classifier_out.emplace_back(s.channels(kClassifierHidden), s.classes);
+        classifier_hidden =
+            linear_block(s, s.channels(kGlobalFeatures[1]), s.channels(kClassifierHidden));
+        classifier_out.emplace(s.channels(kClassifierHidden), s.classes);
     }
     if (!seed) return;
     uint32_t index = 0;
@@ -95,7 +100,7 @@ Var ColorNet::colorize(const Var& low_of_x, const GlobalFeatures* global) {
 }
 
 Var ColorNet::classify(const GlobalFeatures& global) {
-    return seen("classifier.2", classifier_out[0](classifier_hidden[0](global.semantics)));
+    return seen("classifier.2", (*classifier_out)((*classifier_hidden)(global.semantics)));
 }
 
 ColorNet::Output ColorNet::operator()(const Var& x, const Var& copy) {
@@ -121,8 +126,8 @@ void ColorNet::visit(const std::function<void(const std::string&, Parameter&)>& 
     block("fusion", fusion);
     blocks("color.", color);
     block("output.conv", output);
-    blocks("classifier.", classifier_hidden);
-    for (Linear& layer : classifier_out) block("classifier.2.linear", layer);
+    if (classifier_hidden) block("classifier.1", *classifier_hidden);
+    if (classifier_out) block("classifier.2.linear", *classifier_out);
 }
 
 void ColorNet::cast(DType dtype) {

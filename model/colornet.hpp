@@ -28,8 +28,8 @@ struct ColorNet {
     FusionBlock fusion;
     std::vector<ConvBlock> color;
     Conv2d output;
-    std::vector<LinearBlock> classifier_hidden;  // one, or none without the global branch
-    std::vector<Linear> classifier_out;
+    std::optional<LinearBlock> classifier_hidden;  // none without the global branch
+    std::optional<Linear> classifier_out;
 
     struct GlobalFeatures {
         Var vector;     // [N,256]: what fusion receives

@@ -174,8 +174,8 @@ TEST_CASE("models come back from their files, in f32 and f16, and strangers are 
         load_state(again, file, "m");
         CHECK(to_metadata(again.spec) == to_metadata(spec));
         const double error = dtype == DType::f32 ? 1e-12 : 1e-3;
-        CHECK(again.low[1].conv.weight.value.item(5) ==
-              doctest::Approx(net.low[1].conv.weight.value.item(5)).epsilon(error));
+        CHECK(again.low[1].layer.weight.value.item(5) ==
+              doctest::Approx(net.low[1].layer.weight.value.item(5)).epsilon(error));
     }
     TensorFile file = model_file(net);
     CHECK(file.tensors.at("low.2.conv.weight").shape() == Shape{16, 8, 3, 3});
