@@ -127,7 +127,7 @@ void add_size(CLI::App& app, ColorizeSettings& settings) {
                    settings.size < 8 || settings.size > 8192)
                    throw CLI::ValidationError("--size", text + " must be auto, full or 8..8192");
            },
-           "Shorter side of what the network sees: N, auto (256 at most) or full")
+           "Shorter side of what the network sees: N, auto (176 at most) or full")
         ->option_text("N|auto|full");
 }
 

@@ -12,7 +12,10 @@
 namespace lumachrome {
 namespace {
 
-constexpr int64_t kAutoSize = 256;  // shorter side; larger inputs fade: a pixel sees 131 around it
+// Shorter side of the network's input. The default model learned from photos of 128 pixels: on 26
+// colour photos of 1280 pixels its rmse_ab is 21.38, 21.36, 21.39, 21.42 at 112, 144, 176, 224, and
+// its colourfulness falls from 25.5 to 24.1; 176 keeps most of it and bleeds less over edges.
+constexpr int64_t kAutoSize = 176;
 constexpr int64_t kAutoLongest = 2048;  // for strips: the longer side gives way first
 constexpr int64_t kLargest = 8192;
 

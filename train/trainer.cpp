@@ -171,7 +171,7 @@ bool Trainer::run(const std::atomic<bool>& stop,
     const Clock::time_point start = Clock::now();
     const double seconds_before = progress_.seconds;
     Schedule schedule = options_.schedule;
-    schedule.total_seconds += seconds_before;
+    if (schedule.total_seconds > 0) schedule.total_seconds += seconds_before;
     Clock::time_point last_save = start, last_log = start;
     TrainReport sum;
     int64_t labelled = 0, correct = 0, steps = 0;

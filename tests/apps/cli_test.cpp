@@ -14,7 +14,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr double kMostSeconds = 20, kMostMib = 2000;  // the sanitizer's own memory and time come on top
+#else
 constexpr double kMostSeconds = 1, kMostMib = 200;
+#endif
 
 void write_bytes(const std::string& path, const Bytes& bytes) {
     write_file_atomic(path, bytes, true);
