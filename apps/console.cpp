@@ -28,9 +28,13 @@ int terminal_columns() {
 }
 
 // File names and metadata come from strangers: no line breaks, no escape sequences.
-std::string printable(std::string text) {
+std::string printable(std::string text, char allowed = '?') {
     std::replace_if(
-        text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+        text.begin(), text.end(),
+        [allowed](char c) {
+            return c != allowed && (static_cast<unsigned char>(c) < 0x20 || c == 0x7f);
+        },
+        '?');
     return text;
 }
 
@@ -63,7 +67,7 @@ void Console::line(const std::string& text) {
 void Console::print(const std::string& text) {
     if (options.json) return;
     clear_progress();
-    std::printf("%s\n", printable(text).c_str());
+    std::printf("%s\n", printable(text, '\n').c_str());
     std::fflush(stdout);
 }
 
