@@ -49,6 +49,7 @@ Var Tape::apply(std::shared_ptr<const Op> op, std::initializer_list<Var> inputs)
     const bool record = phase_ == Phase::train && node.wants_grad;
     if (phase_ != Phase::trace) op->forward(exec_, values, out, record ? &node.saved : nullptr);
     node.op = std::move(op);
+    if (watch_ && phase_ != Phase::trace) watch_->forward(*this, node, out);
     if (phase_ != Phase::eval) node.value = out;
     return {this, push(std::move(node)), out};
 }
@@ -68,7 +69,7 @@ GradIn Tape::slot(int index) {
     return {grads_[i], 0};
 }
 
-void Tape::backward(std::initializer_list<std::pair<Var, double>> roots) {
+void Tape::backward(std::initializer_list<std::pair<Var, double>> roots, const Ready& ready) {
     grads_.assign(nodes_.size(), {});
     for (const auto& [root, weight] : roots) {
         if (root.value.numel() != 1)
@@ -76,21 +77,26 @@ void Tape::backward(std::initializer_list<std::pair<Var, double>> roots) {
         if (const GradIn grad = slot(root.node))
             grad.grad.fill(weight + (grad.beta == 0 ? 0 : grad.grad.item()));
     }
-    run_backward();
+    run_backward(ready);
 }
 
 void Tape::backward_from(std::initializer_list<std::pair<Var, Tensor>> roots) {
     grads_.assign(nodes_.size(), {});
     for (const auto& [root, dout] : roots)
         if (const GradIn grad = slot(root.node)) grad.grad.copy_from(dout);
-    run_backward();
+    run_backward({});
 }
 
-void Tape::run_backward() {
+void Tape::run_backward(const Ready& ready) {
     if (phase_ != Phase::train) throw Error("backward needs a tape of phase train");
     if (std::exchange(differentiated_, true)) throw Error("backward has run on this tape already");
     for (size_t i = nodes_.size(); i-- > 0;) {
         Node& node = nodes_[i];
+        // A leaf stands before all that uses it: here its gradient is complete.
+        if (Parameter* p = node.parameter; p && node.wants_grad) {
+            if (!grads_[i].defined()) slot(static_cast<int>(i)).grad.fill(0);  // no path to a root
+            if (ready) ready(*p);
+        }
         if (!node.op || !grads_[i].defined()) continue;
         std::vector<GradIn> din;
         for (size_t k = 0; k < node.inputs.size(); ++k) {
@@ -100,14 +106,10 @@ void Tape::run_backward() {
             din.push_back(slot(node.inputs[k]));
         }
         node.op->backward(exec_, grads_[i], node.saved, din);
+        if (watch_) watch_->backward(*this, node, din);
         grads_[i] = {};
         node.saved = {};
         node.value = {};
-    }
-    for (size_t i = 0; i < nodes_.size(); ++i) {
-        Parameter* p = nodes_[i].parameter;
-        if (!p || !nodes_[i].wants_grad || grads_[i].defined()) continue;
-        p->grad = Tensor::zeros(p->value.shape(), p->value.dtype());  // no path to a root
     }
 }
 

@@ -3,6 +3,7 @@
 // weights used twice (the low-level stack on photo and 224x224 copy) receive both gradients.
 // Walk 2, stop 3: loss -> gradients -> optimizer.
 #pragma once
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <unordered_map>
@@ -30,6 +31,8 @@ struct Var {
     const Shape& shape() const { return value.shape(); }
 };
 
+struct Watch;
+
 class Tape {
   public:
     struct Node {
@@ -41,7 +44,8 @@ class Tape {
         Saved saved;
     };
 
-    Tape(Phase phase, const Exec& exec) : phase_(phase), exec_(exec) {}
+    Tape(Phase phase, const Exec& exec, Watch* watch = nullptr)
+        : phase_(phase), exec_(exec), watch_(watch) {}
     Tape(const Tape&) = delete;
     Tape& operator=(const Tape&) = delete;
 
@@ -55,21 +59,36 @@ class Tape {
 
     // Adds weight * root over all (scalar) roots and differentiates: afterwards `grad` of every
     // trainable parameter on this tape is assigned. May run once; needs Phase::train.
-    void backward(std::initializer_list<std::pair<Var, double>> roots);
+    // `ready` is called for each of them as soon as its gradient is complete, last used first, so
+    // that it can travel to other processes while the rest is still being differentiated.
+    using Ready = std::function<void(Parameter&)>;
+    void backward(std::initializer_list<std::pair<Var, double>> roots, const Ready& ready = {});
     // The same from arbitrary output gradients dL/droot; for tests and explanations.
     void backward_from(std::initializer_list<std::pair<Var, Tensor>> roots);
     const Tensor& grad(const Var& input) const;  // of an input that wanted it, after backward
 
   private:
     int push(Node node);
-    void run_backward();
+    void run_backward(const Ready& ready);
     GradIn slot(int node);
     Phase phase_;
     bool differentiated_ = false;
     Exec exec_;
+    Watch* watch_;
     std::vector<Node> nodes_;
     std::vector<Tensor> grads_;  // by node; freed as soon as the node is done
     std::unordered_map<const Parameter*, int> leaves_;
+};
+
+// Sees every op right after it ran: for statistics, and to find where a NaN was born.
+struct Watch {
+    virtual ~Watch() = default;
+    virtual void forward(const Tape& tape, const Tape::Node& node, const Tensor& out) {
+        (void)tape, (void)node, (void)out;
+    }
+    virtual void backward(const Tape& tape, const Tape::Node& node, std::span<const GradIn> din) {
+        (void)tape, (void)node, (void)din;
+    }
 };
 
 }  // namespace lumachrome

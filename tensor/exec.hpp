@@ -1,15 +1,25 @@
 // Execution context handed to every op: where to run and on how many threads.
 #pragma once
 #include <exception>
+#include <span>
 
 #include "tensor/device.hpp"
 #include "tensor/tensor.hpp"
 
 namespace lumachrome {
 
+// The processes that work on one batch together, each on its share (train/distributed).
+struct Peers {
+    virtual ~Peers() = default;
+    virtual int count() const = 0;
+    // Adds up `values` over all of them, element by element; every one calls it in the same order.
+    virtual void sum(std::span<double> values) const = 0;
+};
+
 struct Exec {
     Device device{};
     int threads = 1;
+    const Peers* peers = nullptr;  // who shares batch statistics; null: nobody
 };
 
 int available_threads();  // cores this process may use
