@@ -28,7 +28,7 @@ struct OptimizerSpec {
     double weight_decay = 0;
 };
 // Defaults of a rule by name: adadelta (lr 1, torch's rho), adam (lr 1e-3), sgd (lr 0.01). Throws
-// UsageError.
+// UsageError. adamw is adam with weight decay 0.01.
 OptimizerSpec optimizer_spec(const std::string& rule);
 const char* name(OptimizerSpec::Rule rule);
 
@@ -37,13 +37,14 @@ class Optimizer {
     struct Slot {
         std::string name;
         Parameter* parameter;
-        Tensor first, second;
+        Tensor first, second;  // undefined where the rule needs none
     };
     explicit Optimizer(const OptimizerSpec& spec) : spec_(spec) {}
     void add(const std::string& name, Parameter& parameter);  // ignores what is not trainable
 
-    // One step from the gradients in the parameters; the learning rate is multiplied by `factor`.
-    void step(const Exec& exec, double factor = 1);
+    // One step from the gradients in the parameters: the learning rate is multiplied by
+    // `rate_factor`, every gradient by `gradient_factor`.
+    void step(const Exec& exec, double rate_factor = 1, double gradient_factor = 1);
 
     int64_t steps() const { return steps_; }
     void set_steps(int64_t steps) { steps_ = steps; }

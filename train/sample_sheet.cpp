@@ -38,27 +38,35 @@ void paste(Image& sheet, const Image& photo, int64_t x0, int64_t y0, int64_t sid
 
 }  // namespace
 
+Image contact_sheet(const std::vector<std::vector<Image>>& photos, int64_t columns, int64_t side) {
+    const auto count = static_cast<int64_t>(photos.size());
+    const auto tiles = static_cast<int64_t>(photos.front().size());
+    columns = std::min(columns, count);
+    const int64_t rows = (count + columns - 1) / columns, group = tiles * side + (tiles - 1) * kGap;
+    Image sheet =
+        Image::make(columns * (group + 2 * kGap) - 2 * kGap, rows * (side + kGap) - kGap, 3, 8);
+    std::fill(sheet.bytes.begin(), sheet.bytes.end(), uint8_t{255});
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t t = 0; t < tiles; ++t)
+            paste(sheet, photos[size_t(i)][size_t(t)],
+                  i % columns * (group + 2 * kGap) + t * (side + kGap), i / columns * (side + kGap),
+                  side);
+    return sheet;
+}
+
 Image sample_sheet(Colorizer& colorizer, const Dataset& data, int64_t limit, int64_t count,
                    int64_t columns, int64_t side, const ColorizeSettings& settings) {
     const int64_t photos = limit > 0 ? std::min(limit, data.size()) : data.size();
     count = std::min(count, photos);
     if (count < 1) throw InputError("samples: the data hold no photo");
-    columns = std::min(columns, count);
-    const int64_t rows = (count + columns - 1) / columns, triple = 3 * side + 2 * kGap;
-    Image sheet =
-        Image::make(columns * (triple + 2 * kGap) - 2 * kGap, rows * (side + kGap) - kGap, 3, 8);
-    std::fill(sheet.bytes.begin(), sheet.bytes.end(), uint8_t{255});
+    std::vector<std::vector<Image>> tiles;
     for (int64_t i = 0; i < count; ++i) {
         const Photo photo = data.read(i * photos / count);
-        const Colorized result = colorizer.colorize(photo.image, settings);
         const Tensor no_chroma = Tensor::zeros({photo.image.height, photo.image.width, 2});
-        const Image gray = merge_luma_chroma(photo.image, luma(photo.image), no_chroma);
-        const int64_t x = i % columns * (triple + 2 * kGap), y = i / columns * (side + kGap);
-        paste(sheet, gray, x, y, side);
-        paste(sheet, result.image, x + side + kGap, y, side);
-        paste(sheet, photo.image, x + 2 * (side + kGap), y, side);
+        tiles.push_back({merge_luma_chroma(photo.image, luma(photo.image), no_chroma),
+                         colorizer.colorize(photo.image, settings).image, photo.image});
     }
-    return sheet;
+    return contact_sheet(tiles, columns, side);
 }
 
 }  // namespace lumachrome

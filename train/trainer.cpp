@@ -1,15 +1,11 @@
 #include "train/trainer.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 
-#include "image/resize.hpp"
+#include "image/codec.hpp"
 #include "tensor/error.hpp"
-#include "tensor/file.hpp"
-#include "tensor/json.hpp"
 
 namespace lumachrome {
 namespace {
@@ -20,72 +16,71 @@ double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The batch at the global branch's size.
-Tensor resized(const Tensor& luma, int64_t size) {
-    const Tensor out = Tensor::empty({luma.shape()[0], size, size, 1});
-    for (int64_t n = 0; n < luma.shape()[0]; ++n) {
-        const Tensor photo = luma.batch(n).reshape({luma.shape()[1], luma.shape()[2], 1});
-        out.batch(n).copy_from(resize(photo, size, size).reshape({1, size, size, 1}));
+Json to_json(const TrainReport& r) {
+    Json line;
+    line.set("step", r.step);
+    line.set("epoch", r.epoch);
+    line.set("color_loss", r.color_loss);
+    line.set("class_loss", r.class_loss);
+    line.set("top1", r.top1);
+    line.set("gradient_norm", r.gradient_norm);
+    line.set("learning_rate", r.learning_rate);
+    line.set("images_per_second", r.images_per_second);
+    line.set("seconds", r.seconds);
+    return line;
+}
+
+Json to_json(const ValidationResult& v) {
+    Json json;
+    json.set("images", v.images);
+    json.set("color_loss", v.color_loss);
+    json.set("class_loss", v.class_loss);
+    json.set("top1", v.top1);
+    json.set("rmse_ab", v.rmse_ab);
+    json.set("gray_rmse_ab", v.gray_rmse_ab);
+    json.set("psnr_rgb", v.psnr_rgb);
+    json.set("delta_e2000_mean", v.delta_e2000_mean);
+    json.set("colorfulness", v.colorfulness);
+    json.set("colorfulness_truth", v.colorfulness_truth);
+    json.set("near_gray_fraction", v.near_gray_fraction);
+    Json::Array classes;
+    for (const ClassAccuracy& c : v.classes)
+        classes.push_back(Json::Object{{"label", c.label},
+                                       {"images", c.images},
+                                       {"top1", double(c.correct) / double(c.images)}});
+    json.set("classes", std::move(classes));
+    return json;
+}
+
+Json to_json(const std::vector<LayerStatistics>& layers) {
+    Json::Array all;
+    for (const LayerStatistics& l : layers)
+        all.push_back(Json::Object{{"name", l.name},
+                                   {"activation_mean", l.activation_mean},
+                                   {"activation_std", l.activation_std},
+                                   {"activation_zero", l.activation_zero},
+                                   {"weight_rms", l.weight_rms},
+                                   {"gradient_rms", l.gradient_rms}});
+    return all;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+    std::string text;
+    for (const std::string& word : words) text += (text.empty() ? "" : ",") + word;
+    return text;
+}
+
+// What the run can do without: a refusal of the disk is told, not thrown.
+template <class Write>
+void try_to(const TrainEvents& events, const Write& write) {
+    try {
+        write();
+    } catch (const ResourceError& error) {
+        if (events.warned) events.warned(error.what());
     }
-    return out;
-}
-
-Tensor minus(const Tensor& luma, double mean, DType dtype) {
-    const Tensor out = luma.to(dtype).clone();
-    dispatch_float(dtype, [&](auto t) {
-        using T = decltype(t);
-        for (int64_t i = 0; i < out.numel(); ++i) out.data<T>()[i] -= static_cast<T>(mean);
-    });
-    return out;
-}
-
-int64_t count_correct(const Tensor& logits, const Labels& labels) {
-    int64_t correct = 0;
-    const int64_t classes = logits.shape()[1];
-    dispatch_float(logits.dtype(), [&](auto t) {
-        const auto* z = logits.data<decltype(t)>();
-        for (size_t n = 0; n < labels.size(); ++n) {
-            const auto* row = z + static_cast<int64_t>(n) * classes;
-            correct += labels[n] >= 0 && std::max_element(row, row + classes) - row == labels[n];
-        }
-    });
-    return correct;
 }
 
 }  // namespace
-
-std::string metrics_path(const std::string& run) {
-    return run + "/metrics.jsonl";
-}
-
-StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Tensor& luma,
-                      const Tensor& target, const Labels& labels, double alpha,
-                      double rate_factor) {
-    const DType dtype = net.output.weight.value.dtype();
-    Tape tape(Phase::train, exec);
-    net.dropout_step = static_cast<uint32_t>(optimizer.steps());
-    const Var x = tape.input(minus(luma, net.spec.luma_mean, dtype));
-    Var copy = x;
-    if (net.spec.use_global && luma.shape()[1] != net.spec.global_size)
-        copy = tape.input(minus(resized(luma, net.spec.global_size), net.spec.luma_mean, dtype));
-    const ColorNet::Output output = net(x, copy);
-    const JointLoss loss(output, target.to(dtype), labels, alpha);
-    StepResult result{loss.color.value.item(), loss.classes ? loss.classes->value.item() : 0, 0, 0};
-    if (output.logits) {
-        result.labelled =
-            std::count_if(labels.begin(), labels.end(), [](int64_t l) { return l >= 0; });
-        result.correct = count_correct(output.logits->value, labels);
-    }
-    const std::string where = "step " + std::to_string(optimizer.steps() + 1) + ": ";
-    if (!std::isfinite(loss.total()))
-        throw Error(where + "the loss is not finite; try a smaller --learning-rate");
-    loss.backward();
-    for (const Optimizer::Slot& slot : optimizer.slots())
-        if (slot.parameter->grad.defined() && !all_finite(slot.parameter->grad))
-            throw Error(where + "the gradient of " + slot.name + " is not finite");
-    optimizer.step(exec, rate_factor);
-    return result;
-}
 
 Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> data,
                  const TrainOptions& options, const Exec& exec)
@@ -96,32 +91,64 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
       optimizer_(options.optimizer) {
     options_.augment.ab_scale = net_->spec.ab_scale;
     net_->dropout_seed = options_.seed;
-    net_->visit([&](const std::string& name, Parameter& p) { optimizer_.add(name, p); });
+    freeze();
+    if (options_.ema_decay > 0) average_.emplace(options_.ema_decay);
+    net_->visit([&](const std::string& name, Parameter& p) {
+        optimizer_.add(name, p);
+        if (average_) average_->add(name, p);
+    });
+    if (options_.validation)
+        validation_.emplace(*options_.validation, options_.validation_photos,
+                            options_.augment.size);
     std::error_code error;
     const bool exists = std::filesystem::exists(state_path(options_.run), error);
     if (options_.resume) {
         if (!exists) throw UsageError(options_.run + ": holds no run to --resume");
-        progress_ = load_train_state(options_.run, *net_, optimizer_, identity());
-        keep_log_until(progress_.step);
-        return;
+        progress_ = load_train_state(options_.run, state(), identity());
+    } else {
+        if (exists) throw UsageError(options_.run + ": holds a run already; --resume continues it");
+        // A folder with a log alone belonged to a run that died before its first checkpoint.
+        if (std::filesystem::exists(model_path(options_.run), error))
+            throw UsageError(model_path(options_.run) + ": exists already; choose another folder");
+        std::filesystem::create_directories(options_.run, error);
+        if (error) throw ResourceError(options_.run + ": cannot create: " + error.message());
     }
-    if (exists) throw UsageError(options_.run + ": holds a run already; --resume continues it");
-    for (const std::string& path : {model_path(options_.run), metrics_path(options_.run)})
-        if (std::filesystem::exists(path, error))
-            throw UsageError(path + ": exists already; choose another folder");
-    std::filesystem::create_directories(options_.run, error);
-    if (error) throw ResourceError(options_.run + ": cannot create: " + error.message());
+    log_.emplace(options_.run, progress_.step);
 }
 
-// What must not change within a run, or its batches would be others than before.
+TrainState Trainer::state() {
+    return {*net_, optimizer_, average_ ? &*average_ : nullptr};
+}
+
+void Trainer::freeze() {
+    for (const std::string& stage : options_.freeze) {
+        bool found = false;
+        net_->visit([&](const std::string& name, Parameter& p) {
+            if (!name.starts_with(stage + ".")) return;
+            p.trainable = false;
+            found = true;
+        });
+        if (!found)
+            throw UsageError("--freeze " + stage +
+                             ": no such stage; there are low, mid, global, "
+                             "fusion, color, output, classifier");
+    }
+}
+
+// What must not change within a run, or it would not be the run that it was.
 Metadata Trainer::identity() const {
     return {{"train_seed", std::to_string(options_.seed)},
             {"train_batch", std::to_string(options_.batch)},
             {"train_size", std::to_string(options_.augment.size)},
-            {"train_min_scale", std::to_string(options_.augment.min_scale)},
-            {"train_alpha", std::to_string(options_.alpha)},
+            {"train_min_scale", exact_text(options_.augment.min_scale)},
+            {"train_luma_jitter", exact_text(options_.augment.luma_jitter)},
+            {"train_alpha", exact_text(options_.alpha)},
+            {"train_clip_norm", exact_text(options_.clip_norm)},
+            {"train_ema_decay", exact_text(options_.ema_decay)},
+            {"train_freeze", joined(options_.freeze)},
             {"train_optimizer", name(options_.optimizer.rule)},
-            {"train_learning_rate", std::to_string(options_.optimizer.learning_rate)},
+            {"train_learning_rate", exact_text(options_.optimizer.learning_rate)},
+            {"train_weight_decay", exact_text(options_.optimizer.weight_decay)},
             {"train_schedule", std::to_string(options_.schedule.kind)},
             {"train_warmup", std::to_string(options_.schedule.warmup_steps)}};
 }
@@ -130,104 +157,135 @@ void Trainer::save() {
     Metadata extra = options_.metadata;
     extra["training_step"] = std::to_string(progress_.step);
     extra["training_size"] = std::to_string(options_.augment.size);
-    save_train_state(options_.run, *net_, optimizer_, progress_, extra, identity());
+    log_->sync();
+    save_train_state(options_.run, state(), progress_, extra, identity(), options_.keep);
 }
 
-void Trainer::log(const TrainReport& r) {
-    Json line;
-    line.set("step", r.step);
-    line.set("epoch", r.epoch);
-    line.set("color_loss", r.color_loss);
-    line.set("class_loss", r.class_loss);
-    line.set("top1", r.top1);
-    line.set("learning_rate", r.learning_rate);
-    line.set("images_per_second", r.images_per_second);
-    line.set("seconds", r.seconds);
-    std::ofstream out(metrics_path(options_.run), std::ios::app);
-    out << line.dump() << '\n' << std::flush;
-    if (!out) throw ResourceError(metrics_path(options_.run) + ": cannot write");
-}
-
-// What was logged after the checkpoint happens again.
-void Trainer::keep_log_until(int64_t step) {
-    std::ifstream in(metrics_path(options_.run));
-    std::string kept, line;
-    while (std::getline(in, line)) {
-        try {
-            if (Json::parse(line).at("step").integer() > step) break;
-        } catch (const InputError&) {
-            break;  // half a line, cut off by a crash
-        }
-        kept += line + '\n';
+// Whether training has stopped improving.
+bool Trainer::validate(int64_t epoch, bool final, const TrainEvents& events) {
+    {
+        const Averaged averaged(average_ ? &*average_ : nullptr);
+        validated_ = validation_->run(*net_, exec_, options_.batch);
     }
-    write_file_atomic(metrics_path(options_.run),
-                      {reinterpret_cast<const uint8_t*>(kept.data()), kept.size()}, true);
+    const bool best = validated_->color_loss < progress_.best_loss;
+    if (best) {
+        progress_.best_loss = validated_->color_loss;
+        progress_.best_step = progress_.step;
+        progress_.validations_since_best = 0;
+    } else {
+        ++progress_.validations_since_best;
+    }
+    try_to(events, [&] {
+        if (!best) return;
+        Metadata extra = options_.metadata;
+        extra["training_step"] = std::to_string(progress_.step);
+        save_model(best_path(options_.run), state(), extra);
+    });
+    try_to(events, [&] {
+        Json line;
+        line.set("step", progress_.step);
+        line.set("epoch", epoch);
+        if (final) line.set("final", true);
+        line.set("validation", to_json(*validated_));
+        line.set("layers", to_json(validated_->layers));
+        line.set("seconds", progress_.seconds);
+        log_->add(line);
+    });
+    try_to(events, [&] {
+        std::error_code error;
+        const std::string folder = options_.run + "/samples";
+        std::filesystem::create_directories(folder, error);
+        char name[40];
+        std::snprintf(name, sizeof name, "/step-%08lld.png",
+                      static_cast<long long>(progress_.step));
+        write_image(folder + name, validated_->samples, true);
+    });
+    if (events.validated) events.validated(progress_.step, *validated_, best);
+    return options_.patience > 0 && progress_.validations_since_best >= options_.patience;
 }
 
-bool Trainer::run(const std::atomic<bool>& stop,
-                  const std::function<void(const TrainReport&)>& report) {
-    Loader loader(data_, options_.augment, options_.batch, options_.seed, options_.workers);
+TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) {
+    Loader loader(data_, options_.augment, options_.batch, options_.seed, options_.workers, 4,
+                  options_.cache_bytes);
     loader.seek(progress_.step);
     const Clock::time_point start = Clock::now();
     const double seconds_before = progress_.seconds;
     Schedule schedule = options_.schedule;
     if (schedule.total_seconds > 0) schedule.total_seconds += seconds_before;
-    Clock::time_point last_save = start, last_log = start;
-    TrainReport sum;
-    int64_t labelled = 0, correct = 0, steps = 0;
+    StepSettings settings{options_.alpha, 1, options_.clip_norm, options_.watch};
+    TrainProgress::Window& window = progress_.window;
+    Clock::time_point last_save = start, window_start = start;
+    int64_t window_images = 0;  // of this process
+    int64_t epoch = 0;
+    bool saved = false, out_of_patience = false;
     const auto limit_reached = [&] {
         return (options_.max_steps > 0 && progress_.step >= options_.max_steps) ||
                (options_.max_seconds > 0 && seconds_since(start) >= options_.max_seconds);
     };
-    bool saved = false;
-    while (!stop && !limit_reached()) {
+    while (!stop && !limit_reached() && !out_of_patience) {
         const Batch batch = loader.next();
-        const double factor = schedule.factor(progress_.step, progress_.seconds);
-        const StepResult result = train_step(*net_, optimizer_, exec_, batch.luma, batch.ab,
-                                             batch.labels, options_.alpha, factor);
+        epoch = batch.epoch;
+        settings.rate_factor = schedule.factor(progress_.step, progress_.seconds);
+        const StepResult result = train_step(*net_, optimizer_, exec_, batch, settings);
         ++progress_.step;
-        ++steps;
+        if (average_) average_->update(exec_, progress_.step);
         progress_.seconds = seconds_before + seconds_since(start);
-        sum.color_loss += result.color_loss;
-        sum.class_loss += result.class_loss;
-        labelled += result.labelled;
-        correct += result.correct;
         saved = false;
-        const bool whole = progress_.step % options_.log_steps == 0;
-        if (whole || stop || limit_reached()) {
-            last_ = sum;
-            last_.step = progress_.step;
-            last_.epoch = batch.epoch;
-            last_.total_steps = options_.max_steps;
-            last_.color_loss /= double(steps);
-            last_.class_loss /= double(steps);
-            last_.top1 = labelled > 0 ? double(correct) / double(labelled) : 0;
-            last_.images_per_second = double(steps * options_.batch) / seconds_since(last_log);
-            last_.learning_rate = options_.optimizer.learning_rate * factor;
-            last_.seconds = progress_.seconds;
-            const double per_step = seconds_since(last_log) / double(steps);
-            last_.seconds_left =
-                options_.max_seconds > 0 ? options_.max_seconds - seconds_since(start)
-                : options_.max_steps > 0 ? double(options_.max_steps - progress_.step) * per_step
-                                         : 0;
-            last_.skipped_corrupt = loader.skipped_corrupt();
-            last_.skipped_gray = loader.skipped_gray();
-            if (whole || limit_reached()) log(last_);
-            report(last_);
-            sum = {};
-            labelled = correct = steps = 0;
-            last_log = Clock::now();
+
+        window.color_loss += result.color_loss;
+        window.class_loss += result.class_loss;
+        window.gradient_norm += result.gradient_norm;
+        window.labelled += result.labelled;
+        window.correct += result.correct;
+        ++window.steps;
+        window_images += options_.batch;
+        last_.step = progress_.step;
+        last_.epoch = epoch;
+        last_.total_steps = options_.max_steps;
+        const auto steps = double(window.steps);
+        last_.color_loss = window.color_loss / steps;
+        last_.class_loss = window.class_loss / steps;
+        last_.gradient_norm = window.gradient_norm / steps;
+        last_.top1 = window.labelled > 0 ? double(window.correct) / double(window.labelled) : 0;
+        last_.learning_rate = options_.optimizer.learning_rate * settings.rate_factor;
+        last_.images_per_second = double(window_images) / seconds_since(window_start);
+        last_.seconds = progress_.seconds;
+        last_.seconds_left = options_.max_seconds > 0 ? options_.max_seconds - seconds_since(start)
+                             : options_.max_steps > 0
+                                 ? double(options_.max_steps - progress_.step) *
+                                       double(options_.batch) / last_.images_per_second
+                                 : 0;
+        last_.skipped_corrupt = loader.skipped_corrupt();
+        last_.skipped_gray = loader.skipped_gray();
+        if (events.progress) events.progress(last_);
+        if (progress_.step % options_.log_steps == 0) {
+            try_to(events, [&] { log_->add(to_json(last_)); });
+            window = {};
+            window_images = 0;
+            window_start = Clock::now();
+        }
+        if (validation_ && progress_.step % options_.validation_steps == 0) {
+            out_of_patience = validate(epoch, false, events);
+            window_start = Clock::now();
+            window_images = 0;
         }
         if (seconds_since(last_save) >= options_.checkpoint_seconds ||
             (options_.checkpoint_steps > 0 && progress_.step % options_.checkpoint_steps == 0)) {
-            save();
-            saved = true;
+            try_to(events, [&] {
+                save();
+                saved = true;
+            });
             last_save = Clock::now();
         }
     }
-    const bool finished = limit_reached();
+    const TrainEnd end = out_of_patience   ? TrainEnd::patience
+                         : limit_reached() ? TrainEnd::limit
+                                           : TrainEnd::stopped;
     if (!saved) save();
-    return finished;
+    // After the state: a run that goes on from here has not seen this validation.
+    if (end == TrainEnd::limit && validation_ && progress_.step % options_.validation_steps != 0)
+        validate(epoch, true, events);
+    return end;
 }
 
 }  // namespace lumachrome

@@ -1,24 +1,21 @@
-// The training loop: batch -> forward -> joint loss -> backward -> optimizer, with checkpoints and
-// a log. One step is a function of (weights, optimizer state, batch, step) alone, and a batch one
-// of (data, seed, step), so a resumed run continues bit for bit. Walk 2, stop 5: loss -> gradients
-// -> optimizer.
+// The training loop: batches, steps, validations, checkpoints, log. One step is a function of
+// (weights, optimizer state, batch, step) alone, and a batch one of (data, seed, step), so a
+// resumed run continues bit for bit. Walk 2, stop 6: loss -> gradients -> optimizer.
 #pragma once
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
-#include "train/augment.hpp"
-#include "train/dataset.hpp"
-#include "train/joint_loss.hpp"
-#include "train/loader.hpp"
-#include "train/optimizers.hpp"
+#include "train/run_log.hpp"
 #include "train/schedule.hpp"
 #include "train/train_state.hpp"
+#include "train/train_step.hpp"
+#include "train/validation.hpp"
 
 namespace lumachrome {
-
-std::string metrics_path(const std::string& run);  // one JSON object a line
 
 struct TrainOptions {
     std::string run;      // folder of the run
@@ -28,63 +25,82 @@ struct TrainOptions {
     OptimizerSpec optimizer;
     Schedule schedule;  // total_seconds counts from the start of this process
     double alpha = kAlpha;
-    int64_t max_steps = 0;           // 0: no limit
-    double max_seconds = 0;          // of this process; 0: no limit
-    double checkpoint_seconds = 60;  // between checkpoints
-    int64_t checkpoint_steps = 0;    // additionally every so many steps; 0: by time alone
+    double clip_norm = 0;             // see StepSettings
+    double ema_decay = 0;             // of the weight average; 0: none
+    std::vector<std::string> freeze;  // stages that keep their weights: low, mid, global, fusion...
+    int64_t max_steps = 0;            // 0: no limit
+    double max_seconds = 0;           // of this process; 0: no limit
+    double checkpoint_seconds = 60;   // between checkpoints
+    int64_t checkpoint_steps = 0;     // additionally every so many steps; 0: by time alone
+    int64_t keep = 1;                 // states of the last saves
     int64_t log_steps = 20;
+    std::shared_ptr<const Dataset> validation;  // null: no validation
+    int64_t validation_steps = 500, validation_photos = 192;
+    int64_t patience = 0;  // end after so many validations without a better one; 0: never
     bool resume = false;
-    std::string init;  // weights to start from (fine-tuning); empty: fresh
     int workers = 1;
-    Metadata metadata;  // added to the checkpoints, e.g. licence of the photos
+    int64_t cache_bytes = int64_t{2} << 30;  // of decoded photos
+    Metadata metadata;                       // added to the checkpoints, e.g. licence of the photos
+    Watch* watch = nullptr;                  // sees every op of every step
 };
 
-// Averages since the last report.
+// Averages since the last line of the log.
 struct TrainReport {
     int64_t step = 0, epoch = 0, total_steps = 0;
     double color_loss = 0, class_loss = 0, top1 = 0;  // top1: share of labelled samples
-    double images_per_second = 0, learning_rate = 0, seconds = 0, seconds_left = 0;
+    double gradient_norm = 0, learning_rate = 0;
+    double images_per_second = 0, seconds = 0, seconds_left = 0;
     int64_t skipped_corrupt = 0, skipped_gray = 0;
 };
 
-struct StepResult {
-    double color_loss, class_loss;
-    int64_t labelled, correct;
+// What happens during a run, for whoever shows it. Each may be empty.
+struct TrainEvents {
+    std::function<void(const TrainReport&)> progress;  // after every step
+    std::function<void(int64_t step, const ValidationResult&, bool best)> validated;
+    std::function<void(const std::string&)> warned;  // a file that could not be written
 };
 
-// One optimisation step on a batch; what training, benchmarks and goldens share. `luma` [N,S,S,1]
-// in 0..1, `target` [N,S/2,S/2,2] in 0..1. Throws Error naming step and loss when a loss or a
-// gradient is not finite; the weights are then untouched (running statistics may have moved).
-StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Tensor& luma,
-                      const Tensor& target, const Labels& labels, double alpha, double rate_factor);
+enum class TrainEnd {
+    limit,     // steps or time are used up
+    patience,  // validation has stopped improving
+    stopped,   // asked to; the run goes on with a resume
+};
 
 class Trainer {
   public:
     // Starts afresh, or resumes from the run folder. Throws UsageError when the folder already
-    // holds a run and `resume` is false.
+    // holds a run and `resume` is false, or a frozen stage does not exist.
     Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> data,
             const TrainOptions& options, const Exec& exec);
 
-    // Trains until a limit is reached (true) or `stop` becomes true (false); either way the run is
-    // saved. `report` is called every log_steps steps.
-    bool run(const std::atomic<bool>& stop, const std::function<void(const TrainReport&)>& report);
+    // Trains until a limit is reached or `stop` becomes true; either way the run is saved. A
+    // checkpoint that the disk refuses is a warning as long as training goes on, for the next one
+    // may succeed; at the end it is thrown (ResourceError).
+    TrainEnd run(const std::atomic<bool>& stop, const TrainEvents& events = {});
 
     const TrainReport& last_report() const { return last_; }
+    const std::optional<ValidationResult>& last_validation() const { return validated_; }
     const TrainProgress& progress() const { return progress_; }
     ColorNet& net() { return *net_; }
 
   private:
     Metadata identity() const;
+    TrainState state();
+    void freeze();
+    bool validate(int64_t epoch, bool final, const TrainEvents& events);
     void save();
-    void log(const TrainReport& report);
-    void keep_log_until(int64_t step);
+
     std::unique_ptr<ColorNet> net_;
     std::shared_ptr<const Dataset> data_;
     TrainOptions options_;
     Exec exec_;
     Optimizer optimizer_;
+    std::optional<WeightAverage> average_;
+    std::optional<Validation> validation_;
+    std::optional<ValidationResult> validated_;
     TrainProgress progress_;
     TrainReport last_;
+    std::optional<RunLog> log_;
 };
 
 }  // namespace lumachrome

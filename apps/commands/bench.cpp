@@ -9,7 +9,7 @@
 #include "tensor/choose.hpp"
 #include "tensor/error.hpp"
 #include "tensor/random.hpp"
-#include "train/trainer.hpp"
+#include "train/train_step.hpp"
 
 namespace lumachrome {
 namespace {
@@ -145,15 +145,14 @@ int run_bench_train(const BenchOptions& options, Console& console) {
     ColorNet net(preset(options.preset), kSeed);
     Optimizer optimizer(optimizer_spec(options.optimizer));
     net.visit([&](const std::string& name, Parameter& p) { optimizer.add(name, p); });
-    const Tensor photos = random_tensor({options.batch, options.size, options.size, 1}, 1);
-    const Tensor target =
-        random_tensor({options.batch, options.size / 2, options.size / 2, 2}, 2, 0.3, 0.7);
-    Labels labels;
-    for (int64_t n = 0; n < options.batch; ++n) labels.push_back(n % net.spec.classes);
+    Batch batch;
+    batch.luma = random_tensor({options.batch, options.size, options.size, 1}, 1);
+    batch.ab = random_tensor({options.batch, options.size / 2, options.size / 2, 2}, 2, 0.3, 0.7);
+    for (int64_t n = 0; n < options.batch; ++n) batch.labels.push_back(n % net.spec.classes);
     // Small steps: the time does not depend on them, and the loss stays finite.
-    const Times times = measure(options.runs, [&] {
-        train_step(net, optimizer, exec, photos, target, labels, kAlpha, 1e-3);
-    });
+    const StepSettings settings{.rate_factor = 1e-3};
+    const Times times =
+        measure(options.runs, [&] { train_step(net, optimizer, exec, batch, settings); });
     const double rate = double(options.batch) / times.median * 1e3;
     Json json = times_json(options, exec, times, options.batch);
     json.set("images_per_second", rate);

@@ -187,9 +187,13 @@ int run_train(const TrainCommandOptions& options, Console& console) {
                         options.resume ? "resuming" : "training", spec.preset.c_str(),
                         long{data->size()}, data->classes().size(), long{train.augment.size},
                         long{train.augment.size}, long{train.batch}, options.optimizer.c_str()));
-    const bool finished = trainer.run(stop_requested, [&](const TrainReport& report) {
+    TrainEvents events;
+    events.progress = [&](const TrainReport& report) {
         console.progress(share_done(report, train, seconds_before), progress_text(report));
-    });
+    };
+    events.warned = [&](const std::string& text) { console.error(text); };
+    const TrainEnd end = trainer.run(stop_requested, events);
+    const bool finished = end != TrainEnd::stopped;
 
     const TrainReport& last = trainer.last_report();
     Json summary;

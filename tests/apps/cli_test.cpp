@@ -15,7 +15,8 @@ namespace fs = std::filesystem;
 namespace {
 
 #ifdef __SANITIZE_ADDRESS__
-constexpr double kMostSeconds = 20, kMostMib = 2000;  // the sanitizer's own memory and time come on top
+constexpr double kMostSeconds = 20,
+                 kMostMib = 2000;  // the sanitizer's own memory and time come on top
 #else
 constexpr double kMostSeconds = 1, kMostMib = 200;
 #endif

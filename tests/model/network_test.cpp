@@ -6,7 +6,7 @@
 #include "model/summary.hpp"
 #include "support/random_tensor.hpp"
 #include "tensor/error.hpp"
-#include "train/trainer.hpp"
+#include "train/train_step.hpp"
 
 using namespace lumachrome;
 
@@ -83,8 +83,10 @@ TEST_CASE("ten training steps have the same bits for any number of threads") {
         Optimizer optimizer(optimizer_spec("adam"));
         net->visit([&](const std::string& name, Parameter& p) { optimizer.add(name, p); });
         for (uint32_t step = 0; step < 10; ++step)
-            train_step(*net, optimizer, Exec{{}, threads}, random_tensor({5, 48, 48, 1}, step),
-                       random_tensor({5, 24, 24, 2}, 100 + step), {0, 1, 2, -1, 1}, kAlpha, 1);
+            train_step(*net, optimizer, Exec{{}, threads},
+                       {random_tensor({5, 48, 48, 1}, step),
+                        random_tensor({5, 24, 24, 2}, 100 + step),
+                        {0, 1, 2, -1, 1}});
         return model_file(*net);
     };
     const TensorFile expected = train(1);
@@ -104,9 +106,10 @@ TEST_CASE("a training step is refused before a bad number reaches the weights") 
     const Tensor before = net.output.weight.value.clone();
     Tensor luma = random_tensor({2, 64, 64, 1}, 1);
     luma.data<float>()[7] = std::numeric_limits<float>::quiet_NaN();
-    CHECK_THROWS_WITH_AS(train_step(net, optimizer, Exec{}, luma, random_tensor({2, 32, 32, 2}, 2),
-                                    {0, 1}, kAlpha, 1),
-                         doctest::Contains("step 1: the loss is not finite"), Error);
+    const Batch batch{luma, random_tensor({2, 32, 32, 2}, 2), {0, 1}};
+    CHECK_THROWS_WITH_AS(
+        train_step(net, optimizer, Exec{}, batch),
+        doctest::Contains("step 1: the input of conv2d of low.1.conv.weight is not finite"), Error);
     CHECK(bit_equal(net.output.weight.value, before));
 }
 

@@ -41,7 +41,7 @@ Spec tiny(const Dataset& data) {
 void train(const TrainOptions& o, const std::shared_ptr<const Dataset>& data) {
     const std::atomic<bool> stop = false;
     Trainer trainer(std::make_unique<ColorNet>(tiny(*data), o.seed), data, o, Exec{{}, 2});
-    CHECK(trainer.run(stop, [](const TrainReport&) {}));
+    CHECK(trainer.run(stop) == TrainEnd::limit);
 }
 
 }  // namespace
@@ -112,8 +112,7 @@ TEST_CASE("both activations learn: the loss falls on a few photos") {
         const Batch batch = loader.next();
         double first = 0, last = 0;
         for (int step = 0; step < 60; ++step) {
-            const StepResult r = train_step(net, optimizer, Exec{{}, 2}, batch.luma, batch.ab,
-                                            batch.labels, kAlpha, 1);
+            const StepResult r = train_step(net, optimizer, Exec{{}, 2}, batch);
             (step == 0 ? first : last) = r.color_loss + kAlpha * r.class_loss;
         }
         CAPTURE(name(activation));

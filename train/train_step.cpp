@@ -1,0 +1,144 @@
+#include "train/train_step.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "image/resize.hpp"
+#include "tensor/error.hpp"
+#include "train/finite_check.hpp"
+
+namespace lumachrome {
+namespace {
+
+// The batch at the global branch's size.
+Tensor resized(const Tensor& luma, int64_t size) {
+    const Tensor out = Tensor::empty({luma.shape()[0], size, size, 1});
+    for (int64_t n = 0; n < luma.shape()[0]; ++n) {
+        const Tensor photo = luma.batch(n).reshape({luma.shape()[1], luma.shape()[2], 1});
+        out.batch(n).copy_from(resize(photo, size, size).reshape({1, size, size, 1}));
+    }
+    return out;
+}
+
+Tensor minus(const Tensor& luma, double mean, DType dtype) {
+    const Tensor out = luma.to(dtype).clone();
+    dispatch_float(dtype, [&](auto t) {
+        using T = decltype(t);
+        for (int64_t i = 0; i < out.numel(); ++i) out.data<T>()[i] -= static_cast<T>(mean);
+    });
+    return out;
+}
+
+int64_t count_correct(const Tensor& logits, const Labels& labels) {
+    int64_t correct = 0;
+    const int64_t classes = logits.shape()[1];
+    dispatch_float(logits.dtype(), [&](auto t) {
+        const auto* z = logits.data<decltype(t)>();
+        for (size_t n = 0; n < labels.size(); ++n) {
+            const auto* row = z + static_cast<int64_t>(n) * classes;
+            correct += labels[n] >= 0 && std::max_element(row, row + classes) - row == labels[n];
+        }
+    });
+    return correct;
+}
+
+// Over all gradients together; chunks are summed in order, so threads do not change the bits.
+double gradient_norm(const Exec& exec, std::vector<Optimizer::Slot>& slots) {
+    constexpr int64_t kChunk = 16384;
+    double square = 0;
+    std::vector<double> partial;
+    for (const Optimizer::Slot& slot : slots) {
+        const Tensor& grad = slot.parameter->grad;
+        if (!grad.defined()) continue;
+        partial.assign(size_t((grad.numel() + kChunk - 1) / kChunk), 0);
+        dispatch_float(grad.dtype(), [&](auto t) {
+            const auto* g = grad.data<decltype(t)>();
+            parallel_chunks(
+                exec, grad.numel(),
+                [&](int64_t begin, int64_t end) {
+                    double sum = 0;
+                    for (int64_t i = begin; i < end; ++i) sum += double(g[i]) * double(g[i]);
+                    partial[size_t(begin / kChunk)] = sum;
+                },
+                kChunk);
+        });
+        square += std::accumulate(partial.begin(), partial.end(), 0.0);
+    }
+    return std::sqrt(square);
+}
+
+struct Pass {
+    ColorNet::Output output;
+    JointLoss loss;
+};
+
+Pass run_forward(Tape& tape, ColorNet& net, const Batch& batch, double alpha) {
+    const NetInput in = net_input(tape, net, batch.luma);
+    const ColorNet::Output output = net(in.x, in.copy);
+    return {output,
+            JointLoss(output, batch.ab.to(net.output.weight.value.dtype()), batch.labels, alpha)};
+}
+
+// Runs the pass again with a check after every op: it ends at the first that goes wrong.
+void explain_gradient(ColorNet& net, const Exec& exec, const Batch& batch,
+                      const StepSettings& settings) {
+    FiniteCheck check(net, settings.watch);
+    Tape tape(Phase::train, exec, &check);
+    run_forward(tape, net, batch, settings.alpha).loss.backward();
+}
+
+// `find` throws where the bad value was born, if it can tell.
+template <class Find>
+[[noreturn]] void fail(int64_t step, std::string what, const Find& find) {
+    try {
+        find();
+    } catch (const Error& found) {
+        what = found.what();
+    }
+    throw Error("step " + std::to_string(step) + ": " + what);
+}
+
+}  // namespace
+
+NetInput net_input(Tape& tape, const ColorNet& net, const Tensor& luma) {
+    const DType dtype = net.output.weight.value.dtype();
+    const Spec& spec = net.spec;
+    const Var x = tape.input(minus(luma, spec.luma_mean, dtype));
+    if (!spec.use_global || luma.shape()[1] == spec.global_size) return {x, x};
+    return {x, tape.input(minus(resized(luma, spec.global_size), spec.luma_mean, dtype))};
+}
+
+StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Batch& batch,
+                      const StepSettings& settings) {
+    net.dropout_step = static_cast<uint32_t>(optimizer.steps());
+    const int64_t step = optimizer.steps() + 1;
+    StepResult result;
+    {
+        Tape tape(Phase::train, exec, settings.watch);
+        const Pass pass = run_forward(tape, net, batch, settings.alpha);
+        result.color_loss = pass.loss.color.value.item();
+        if (pass.loss.classes) result.class_loss = pass.loss.classes->value.item();
+        if (pass.output.logits) {
+            result.labelled = std::count_if(batch.labels.begin(), batch.labels.end(),
+                                            [](int64_t l) { return l >= 0; });
+            result.correct = count_correct(pass.output.logits->value, batch.labels);
+        }
+        if (!std::isfinite(pass.loss.total()))
+            fail(step, "the loss is not finite", [&] { FiniteCheck(net).check_values(tape); });
+        pass.loss.backward();
+    }
+    result.gradient_norm = gradient_norm(exec, optimizer.slots());
+    if (!std::isfinite(result.gradient_norm))
+        fail(step, "the gradient is not finite",
+             [&] { explain_gradient(net, exec, batch, settings); });
+    const bool clip = settings.clip_norm > 0 && result.gradient_norm > settings.clip_norm;
+    optimizer.step(exec, settings.rate_factor,
+                   clip ? settings.clip_norm / result.gradient_norm : 1);
+    net.visit([&](const std::string& name, Parameter& p) {
+        if (!all_finite(p.value)) fail(step, "the update made " + name + " not finite", [] {});
+    });
+    return result;
+}
+
+}  // namespace lumachrome
