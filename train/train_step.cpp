@@ -80,6 +80,12 @@ Pass run_forward(Tape& tape, ColorNet& net, const Batch& batch, double alpha) {
             JointLoss(output, batch.ab.to(net.output.weight.value.dtype()), batch.labels, alpha)};
 }
 
+std::string first_bad_gradient(Optimizer& optimizer) {
+    for (const Optimizer::Slot& slot : optimizer.slots())
+        if (slot.parameter->grad.defined() && !all_finite(slot.parameter->grad)) return slot.name;
+    return "all weights together";  // each finite, their norm is not
+}
+
 // Runs the pass again with a check after every op: it ends at the first that goes wrong.
 void explain_gradient(ColorNet& net, const Exec& exec, const Batch& batch,
                       const StepSettings& settings) {
@@ -130,7 +136,7 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
     }
     result.gradient_norm = gradient_norm(exec, optimizer.slots());
     if (!std::isfinite(result.gradient_norm))
-        fail(step, "the gradient is not finite",
+        fail(step, "the gradient of " + first_bad_gradient(optimizer) + " is not finite",
              [&] { explain_gradient(net, exec, batch, settings); });
     const bool clip = settings.clip_norm > 0 && result.gradient_norm > settings.clip_norm;
     optimizer.step(exec, settings.rate_factor,
