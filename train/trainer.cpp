@@ -167,7 +167,8 @@ bool Trainer::validate(int64_t epoch, bool final, const TrainEvents& events) {
         const Averaged averaged(average_ ? &*average_ : nullptr);
         validated_ = validation_->run(*net_, exec_, options_.batch);
     }
-    const bool best = validated_->color_loss < progress_.best_loss;
+    // The best is one of the regular validations: a run that goes on would not have met this one.
+    const bool best = !final && validated_->color_loss < progress_.best_loss;
     if (best) {
         progress_.best_loss = validated_->color_loss;
         progress_.best_step = progress_.step;
