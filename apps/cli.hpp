@@ -1,10 +1,11 @@
-// From words to options. cli.cpp is the one file that knows the parser library.
+// From words to a command that is ready to run. cli.cpp is the one file that knows the parser
+// library.
 #pragma once
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "apps/console.hpp"
+#include "apps/option_table.hpp"
 
 namespace lumachrome {
 
@@ -16,5 +17,8 @@ struct Request {
 // `words` without the program's name. Help and version are requests like any other. Throws
 // UsageError, with the nearest command or option when one was mistyped.
 Request parse(std::vector<std::string> words);
+
+// In the order of the help text.
+std::vector<Command> all_commands();
 
 }  // namespace lumachrome

@@ -14,6 +14,14 @@
 namespace lumachrome {
 namespace {
 
+struct BenchOptions : RunOptions {
+    std::string preset = "paper";
+    int64_t size = 224, batch = 8, runs = 10;
+    std::string optimizer = "adadelta";
+    std::string filter;
+    bool simple_path = false;
+};
+
 constexpr uint64_t kSeed = 1;
 constexpr double kLongestMeasurement = 2000;  // ms; slower ops are measured once
 
@@ -107,8 +115,6 @@ const OpFamily* family_of(const std::vector<OpFamily>& families, std::string_vie
                                     [&](const OpFamily& family) { return family.name == op; });
     return found == families.end() ? nullptr : &*found;
 }
-
-}  // namespace
 
 int run_bench_infer(const BenchOptions& options, Console& console) {
     check_size(options.size);
@@ -208,6 +214,58 @@ int run_bench_ops(const BenchOptions& options, Console& console) {
     json.set("ops", std::move(rows));
     console.result(json);
     return 0;
+}
+
+void add_bench_options(Command& command, BenchOptions& options) {
+    add_run_options(command, options);
+    command.add("--preset", options.preset, "Network").one_of({"paper", "compact", "tiny"});
+    command.add("--size", options.size, "Side of the square photo").within(8, 8192);
+    command.add("--runs", options.runs, "Timed runs after the warm-up").within(1, 10'000);
+}
+
+}  // namespace
+
+Command bench_infer_command() {
+    Command command({
+        .name = "bench infer",
+        .summary = "time the network on a photo",
+        .description = "Times the network on one photo: one size per call, random weights.",
+        .examples = "  lumachrome bench infer --size 480 --preset paper --runs 5",
+    });
+    BenchOptions& options = command.runs(run_bench_infer);
+    add_bench_options(command, options);
+    add_path_option(command, options.simple_path);
+    return command;
+}
+
+Command bench_train_command() {
+    Command command({
+        .name = "bench train",
+        .summary = "time a training step",
+        .description = "Times a training step: forward, joint loss, backward, optimizer.",
+        .examples = "  lumachrome bench train --size 224 --batch 8",
+    });
+    BenchOptions& options = command.runs(run_bench_train);
+    add_bench_options(command, options);
+    command.add("--batch", options.batch, "Photos a step").within(2, 65536);
+    command.add("--optimizer", options.optimizer, "How gradients change weights")
+        .one_of({"adadelta", "adam", "sgd"});
+    add_path_option(command, options.simple_path);
+    return command;
+}
+
+Command bench_ops_command() {
+    Command command({
+        .name = "bench ops",
+        .summary = "time every op",
+        .description =
+            "Times every op of the network at its real shapes, with every implementation.",
+        .examples = "  lumachrome bench ops --filter conv2d",
+    });
+    BenchOptions& options = command.runs(run_bench_ops);
+    add_bench_options(command, options);
+    command.add("--filter", options.filter, "Only problems that contain this text");
+    return command;
 }
 
 }  // namespace lumachrome

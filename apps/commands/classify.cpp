@@ -5,6 +5,11 @@
 #include "tensor/error.hpp"
 
 namespace lumachrome {
+namespace {
+
+struct ClassifyOptions : PhotoOptions {
+    int64_t top = 5;
+};
 
 int run_classify(const ClassifyOptions& options, Console& console) {
     const Exec exec = exec_for(options, console);
@@ -29,6 +34,23 @@ int run_classify(const ClassifyOptions& options, Console& console) {
     summary.set("device", exec.device.str());
     console.result(summary);
     return code;
+}
+
+}  // namespace
+
+Command classify_command() {
+    Command command({
+        .name = "classify",
+        .summary = "the scene of photos",
+        .description = "Names the scene of photos.",
+        .examples = "  lumachrome classify beach.jpg\n"
+                    "  lumachrome classify album/ --top 3 --json",
+    });
+    ClassifyOptions& options = command.runs(run_classify);
+    add_run_options(command, options);
+    add_photo_options(command, options);
+    command.add("--top", options.top, "Scenes to name").within(1, 1000);
+    return command;
 }
 
 }  // namespace lumachrome

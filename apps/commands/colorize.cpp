@@ -15,6 +15,14 @@
 namespace lumachrome {
 namespace {
 
+struct ColorizeOptions : PhotoOptions {
+    std::string output;  // empty: beside the input
+    std::string format;  // png, jpeg; empty: by the output's name, else png
+    ColorizeSettings settings;
+    int quality = 95;
+    bool overwrite = false, skip_existing = false;
+};
+
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
@@ -136,8 +144,6 @@ void write(const Target& target, const std::vector<uint8_t>& bytes, bool overwri
         throw ResourceError("standard output: cannot write");
 }
 
-}  // namespace
-
 int run_colorize(const ColorizeOptions& options, Console& console) {
     const Exec exec = exec_for(options, console);
     std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive);
@@ -194,6 +200,37 @@ int run_colorize(const ColorizeOptions& options, Console& console) {
     summary.set("peak_rss_mib", peak_rss_mib());
     console.result(summary);
     return code;
+}
+
+}  // namespace
+
+Command colorize_command() {
+    Command command({
+        .name = "colorize",
+        .summary = "photos in, colour photos out",
+        .description = "Colours photos; the photo's own luminance is kept at full resolution.",
+        .examples = "  lumachrome colorize grandma.jpg                     writes "
+                    "grandma-color.png beside it\n"
+                    "  lumachrome colorize grandma.jpg -o colour.jpg       names the output\n"
+                    "  lumachrome colorize album/ -r -o coloured/          a folder of photos\n"
+                    "  lumachrome colorize - < in.png > out.png            in a pipe",
+    });
+    ColorizeOptions& options = command.runs(run_colorize);
+    add_run_options(command, options);
+    add_photo_options(command, options);
+    command.add("-o,--output", options.output,
+                "File, folder/ or - for stdout; else beside the photo");
+    command.add("--format", options.format, "png or jpeg; else by the output's name, or png")
+        .one_of({"png", "jpeg"});
+    add_size_option(command, options.settings);
+    command.add("--saturation", options.settings.saturation, "Factor on the predicted chroma")
+        .within(0, 10);
+    command.add("--quality", options.quality, "Of JPEG").within(1, 100);
+    add_path_option(command, options.settings.naive);
+    command.add("--overwrite", options.overwrite, "Replace existing outputs");
+    command.add("--skip-existing", options.skip_existing, "Pass over photos that have an output")
+        .excludes({"--overwrite"});
+    return command;
 }
 
 }  // namespace lumachrome

@@ -12,13 +12,18 @@
 namespace lumachrome {
 namespace {
 
+struct DataOptions : RunOptions {
+    std::vector<std::string> sources;  // scan
+    std::string out;                   // scenes
+    int64_t count = 100, size = 128;
+    uint64_t seed = 1;
+};
+
 constexpr int64_t kScanSize = 64;  // near-gray is judged on the photo shrunk to this
 
 struct Rejected {
     int64_t corrupt = 0, near_gray = 0, duplicate = 0;
 };
-
-}  // namespace
 
 int run_data_scan(const DataOptions& options, Console& console) {
     const auto data = open_dataset(options.sources, options.seed);
@@ -88,6 +93,38 @@ int run_data_scenes(const DataOptions& options, Console& console) {
                                 {"scenes", classes},
                                 {"out", options.out}});
     return 0;
+}
+
+}  // namespace
+
+Command data_scan_command() {
+    Command command({
+        .name = "data scan",
+        .summary = "find photos not worth training on",
+        .description = "Reports corrupt, near-gray and duplicate photos.",
+        .examples = "  lumachrome data scan photos/\n"
+                    "  lumachrome data scan train.tar --json",
+    });
+    DataOptions& options = command.runs(run_data_scan);
+    add_run_options(command, options);
+    command.add("DATA", options.sources, "As for train").required();
+    return command;
+}
+
+Command data_scenes_command() {
+    Command command({
+        .name = "data scenes",
+        .summary = "write procedural photos",
+        .description = "Writes procedural photos, a folder per scene.",
+        .examples = "  lumachrome data scenes made/ --count 200 --size 256",
+    });
+    DataOptions& options = command.runs(run_data_scenes);
+    add_run_options(command, options);
+    command.add("DIR", options.out, "Folder to fill").required();
+    command.add("--count", options.count, "Photos in all").at_least(1);
+    command.add("--size", options.size, "Side").within(16, 4096);
+    command.add("--seed", options.seed, "Another seed, other photos");
+    return command;
 }
 
 }  // namespace lumachrome

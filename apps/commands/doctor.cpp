@@ -83,8 +83,6 @@ void print(const std::string& key, const Json& value, const std::string& indent,
                   text);
 }
 
-}  // namespace
-
 int run_doctor(const RunOptions& options, Console& console) {
     Json::Array features;
     for (const std::string& feature : cpu_features()) features.push_back(feature);
@@ -105,6 +103,21 @@ int run_doctor(const RunOptions& options, Console& console) {
     console.result(json);
     for (const auto& [key, value] : json.object()) print(key, value, "", console);
     return 0;
+}
+
+}  // namespace
+
+Command doctor_command() {
+    Command command({
+        .name = "doctor",
+        .summary = "this machine, this build, the default model",
+        .description =
+            "Says what this machine and this build offer, and where the default model comes from.",
+        .examples = "  lumachrome doctor\n"
+                    "  lumachrome doctor --json",
+    });
+    add_run_options(command, command.runs(run_doctor));
+    return command;
 }
 
 }  // namespace lumachrome

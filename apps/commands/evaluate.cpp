@@ -14,6 +14,17 @@
 namespace lumachrome {
 namespace {
 
+struct EvaluateOptions : RunOptions {
+    std::vector<std::string> data;
+    std::string weights;
+    ColorizeSettings settings;
+    int64_t limit = 0;  // 0: all
+    uint64_t seed = 2;  // of scenes:N; not train's default, whose photos are no test
+    std::optional<double> max_rmse_ab;
+    std::string samples;  // picture to write; empty: none
+    bool overwrite = false;
+};
+
 constexpr int64_t kSamples = 24, kSampleColumns = 3, kSampleSide = 128;
 
 // Photos whose scenes the model does not know: their colours can be judged, their labels cannot.
@@ -58,8 +69,6 @@ void set_quality(Json& json, const ColorQuality& quality) {
 std::string percent(double share) {
     return std::isnan(share) ? "-" : format("%.1f %%", 100 * share);
 }
-
-}  // namespace
 
 int run_evaluate(const EvaluateOptions& options, Console& console) {
     const Exec exec = exec_for(options, console);
@@ -115,6 +124,34 @@ int run_evaluate(const EvaluateOptions& options, Console& console) {
         return kCheckFailed;
     }
     return kOk;
+}
+
+}  // namespace
+
+Command evaluate_command() {
+    Command command({
+        .name = "evaluate",
+        .summary = "measure a model on held-out photos",
+        .description = "Measures a model on held-out colour photos, by a fixed protocol.",
+        .examples =
+            "  lumachrome evaluate val.tar\n"
+            "  lumachrome evaluate photos/ --weights run/model.safetensors --limit 100 --json\n"
+            "  lumachrome evaluate val.tar --samples sheet.png     a picture: gray, ours, truth",
+    });
+    EvaluateOptions& options = command.runs(run_evaluate);
+    add_run_options(command, options);
+    command.add("DATA", options.data, "As for train").required();
+    add_weights_option(command, options.weights);
+    add_size_option(command, options.settings);
+    add_path_option(command, options.settings.naive);
+    command.add("--limit", options.limit, "Only the first N photos; 0: all").at_least(0);
+    command.add("--seed", options.seed, "Of scenes:N");
+    command.add("--samples", options.samples,
+                "Also write a picture of 24 photos: gray, ours, truth");
+    command.add("--overwrite", options.overwrite, "Replace the picture if it exists");
+    command.add("--max-rmse-ab", options.max_rmse_ab, "Exit with 6 when the error is larger")
+        .at_least(0);
+    return command;
 }
 
 }  // namespace lumachrome

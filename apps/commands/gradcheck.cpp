@@ -11,6 +11,12 @@
 namespace lumachrome {
 namespace {
 
+struct GradcheckCommandOptions : RunOptions {
+    std::string op;   // empty: all
+    std::string bug;  // a name, "list", "all"; empty: none
+    bool explain = false;
+};
+
 constexpr size_t kFailuresShown = 10;
 
 int list_bugs(Console& console) {
@@ -135,8 +141,6 @@ int explain(const std::string& wanted, const Exec& exec, Console& console) {
     return kOk;
 }
 
-}  // namespace
-
 int run_gradcheck_command(const GradcheckCommandOptions& options, Console& console) {
     const Exec exec = exec_for(options, console);
     if (options.bug == "list") return list_bugs(console);
@@ -186,6 +190,28 @@ int run_gradcheck_command(const GradcheckCommandOptions& options, Console& conso
     if (!options.bug.empty() && report.failed == 0)
         console.error("--break " + options.bug + ": no check noticed");
     return report.failed > 0 || !options.bug.empty() ? kCheckFailed : kOk;
+}
+
+}  // namespace
+
+Command gradcheck_command() {
+    Command command({
+        .name = "gradcheck",
+        .summary = "check every derivative",
+        .description = "Checks every derivative: by dual numbers and by finite differences.",
+        .examples =
+            "  lumachrome gradcheck\n"
+            "  lumachrome gradcheck --op conv2d\n"
+            "  lumachrome gradcheck --op batch_norm --explain      error against step size\n"
+            "  lumachrome gradcheck --break all                    do the checks see known bugs?",
+    });
+    GradcheckCommandOptions& options = command.runs(run_gradcheck_command);
+    add_run_options(command, options);
+    command.add("--op", options.op, "Only this op family, or network");
+    command.add("--break", options.bug, "Inject a known bug: a name, list or all");
+    command.add("--explain", options.explain, "Error against step size for one op")
+        .excludes({"--break"});
+    return command;
 }
 
 }  // namespace lumachrome

@@ -1,9 +1,18 @@
+#include <charconv>
+
 #include "apps/commands/commands.hpp"
 #include "model/summary.hpp"
 #include "tensor/error.hpp"
 
 namespace lumachrome {
 namespace {
+
+struct InspectOptions : RunOptions {
+    std::string file;
+    NetworkOptions network;
+    std::optional<int64_t> classes;
+    int64_t height = 224, width = 224;
+};
 
 Spec spec_of(const InspectOptions& options) {
     Spec spec = preset(*options.network.preset);
@@ -25,8 +34,6 @@ Json layer_json(const LayerSummary& layer) {
                         {"parameters", layer.parameters},
                         {"macs", layer.macs}};
 }
-
-}  // namespace
 
 int run_inspect(const InspectOptions& options, Console& console) {
     if (options.file.empty() == !options.network.preset)
@@ -82,6 +89,43 @@ int run_inspect(const InspectOptions& options, Console& console) {
     for (const auto& [key, value] : model.metadata)
         if (!options.file.empty()) console.print(format("%-16s ", key.c_str()) + value);
     return 0;
+}
+
+// "N" or "HxW".
+void set_size(InspectOptions& options, const std::string& word) {
+    const char *at = word.data(), *end = at + word.size();
+    auto parsed = std::from_chars(at, end, options.height);
+    options.width = options.height;
+    if (parsed.ptr != end && *parsed.ptr == 'x')
+        parsed = std::from_chars(parsed.ptr + 1, end, options.width);
+    const auto right = [](int64_t side) { return side >= 8 && side <= 65536; };
+    if (parsed.ptr != end || !right(options.height) || !right(options.width))
+        throw UsageError(word + " must be N or HxW, 8..65536");
+}
+
+}  // namespace
+
+Command inspect_command() {
+    Command command({
+        .name = "inspect",
+        .summary = "layers and metadata of a network",
+        .description =
+            "Shows a network: layers, shapes, parameters, work, receptive field, metadata.",
+        .examples = "  lumachrome inspect run/model.safetensors\n"
+                    "  lumachrome inspect --preset paper --size 480x640",
+    });
+    InspectOptions& options = command.runs(run_inspect);
+    add_run_options(command, options);
+    command.add("FILE", options.file, "A checkpoint")
+        .excludes({"--preset", "--activation", "--fusion-kernel", "--no-global"});
+    add_network_options(command, options.network);
+    command.add("--classes", options.classes, "Scenes of the class head").within(1, 100'000);
+    command
+        .add(
+            "--size", [&options](const std::string& word) { set_size(options, word); },
+            "Photo the figures are for; 224 unless told")
+        .shown_as("N|HxW");
+    return command;
 }
 
 }  // namespace lumachrome

@@ -12,6 +12,30 @@
 namespace lumachrome {
 namespace {
 
+struct TrainCommandOptions : RunOptions {
+    std::vector<std::string> data;
+    std::string out, init;
+    bool resume = false;
+    NetworkOptions network;
+    std::optional<double> epochs;
+    std::optional<int64_t> steps;
+    std::optional<double> minutes;
+    int64_t batch = 16;
+    std::optional<int64_t> size;  // none: what the global branch sees
+    double min_scale = 0.6;
+    std::string optimizer = "adadelta";
+    std::optional<double> learning_rate;
+    std::string schedule = "constant";
+    int64_t warmup = 0;
+    std::optional<double> alpha;
+    std::string precision = "f32";
+    uint64_t seed = 1;
+    int workers = 1;
+    double checkpoint_minutes = 5;
+    std::vector<std::string> metadata;  // KEY=VALUE
+    std::string resolved;               // all of the above as a config file
+};
+
 constexpr double kPaperEpochs = 11;  // section 4: 200,000 batches of 128 out of 2.3 million photos
 constexpr const char* kClassifierWeight = "classifier.2.linear.weight";
 constexpr const char* kClassifierBias = "classifier.2.linear.bias";
@@ -101,8 +125,6 @@ double share_done(const TrainReport& r, const TrainOptions& options, double seco
         share = std::max(share, (r.seconds - seconds_before) / options.max_seconds);
     return share;
 }
-
-}  // namespace
 
 int run_train(const TrainCommandOptions& options, Console& console) {
     if (options.precision == "bf16")
@@ -216,6 +238,70 @@ int run_train(const TrainCommandOptions& options, Console& console) {
     }
     console.note("stopped; to go on: lumachrome train --resume --config " + config);
     return kStoppedEarly;
+}
+
+}  // namespace
+
+Command train_command() {
+    Command command({
+        .name = "train",
+        .summary = "train or fine-tune a network",
+        .description = "Trains a network. Ctrl-C saves and ends; --resume goes on bit for bit.",
+        .examples =
+            "  lumachrome train photos/ --out run                        a folder per scene\n"
+            "  lumachrome train scenes:2000 --out run --preset tiny      nothing to download\n"
+            "  lumachrome train --resume --config run/train.ini          goes on with its options\n"
+            "  lumachrome train mine/ --init old.safetensors --out new   fine-tunes",
+    });
+    TrainCommandOptions& options = command.runs(run_train);
+    add_run_options(command, options);
+
+    command.section("Data");
+    command
+        .add("--data,DATA", options.data,
+             "Folders of scenes, folders of tar shards, .tar, .txt lists, scenes:N")
+        .required();
+    command.add("--size", options.size, "Side of the training squares; else the global branch's")
+        .within(8, 4096);
+    command.add("--min-scale", options.min_scale, "Smallest crop, as a share of the shorter side")
+        .within(0.01, 1);
+    command.add("--seed", options.seed, "Of weights, order, crops and dropout");
+    command.add("--workers", options.workers, "Threads that prepare photos").within(1, 256);
+
+    command.section("Network");
+    command.add("--init", options.init, "Start from these weights; of no effect with --resume");
+    add_network_options(command, options.network);
+    command.add("--dropout", options.network.dropout, "Rate after the first two global features")
+        .within(0, 0.95);
+
+    command.section("Optimisation");
+    command.add("--batch", options.batch, "Photos a step").within(1, 65536);
+    command.add("--optimizer", options.optimizer, "How gradients change weights")
+        .one_of({"adadelta", "adam", "sgd"});
+    command.add("--learning-rate", options.learning_rate, "Else the optimizer's own default")
+        .positive();
+    command.add("--schedule", options.schedule, "Of the learning rate")
+        .one_of({"constant", "cosine"});
+    command.add("--warmup", options.warmup, "Steps of linear warm-up").at_least(0);
+    command.add("--alpha", options.alpha, "Weight of the scene loss; else 1/300").at_least(0);
+    command.add("--precision", options.precision, "bf16 needs a CUDA device")
+        .one_of({"f32", "bf16"});
+
+    command.section("Limits");
+    command.add("--epochs", options.epochs, "Passes over the data; 11 when no limit is given")
+        .positive();
+    command.add("--steps", options.steps, "Steps in all, resumed ones included").at_least(1);
+    command.add("--minutes", options.minutes, "Time of this process").positive();
+
+    command.section("Run folder");
+    command.add("--out", options.out, "Folder of the run: checkpoints, log, options").required();
+    command.add("--resume", options.resume, "Go on with the run in --out").not_configurable();
+    command.add("--checkpoint-minutes", options.checkpoint_minutes, "Between checkpoints")
+        .positive();
+    command.add("--metadata", options.metadata, "KEY=VALUE for the checkpoints, e.g. licence=...");
+    command.add_config_file("--config", options.resolved,
+                            "Options from a file, one name=value a line");
+    return command;
 }
 
 }  // namespace lumachrome

@@ -1,0 +1,61 @@
+#include <charconv>
+
+#include "apps/commands/commands.hpp"
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+
+void add_run_options(OptionTable& table, RunOptions& options) {
+    table.add("--device", options.device, "auto, cpu, cuda or cuda:N");
+    table.add("--threads", options.threads, "Threads; 0: as many as cores").within(0, 1024);
+}
+
+void add_photo_options(OptionTable& table, PhotoOptions& options) {
+    table.add("INPUT", options.inputs, "Photos, folders, quoted patterns, - for stdin").required();
+    table.add("-r,--recursive", options.recursive, "Look into folders of folders");
+    add_weights_option(table, options.weights);
+    table.add("--max-pixels", options.max_pixels, "Refuse larger photos by their header")
+        .at_least(1);
+}
+
+void add_network_options(OptionTable& table, NetworkOptions& options) {
+    table.add("--preset", options.preset, "Network: paper, compact or tiny")
+        .one_of({"paper", "compact", "tiny"});
+    table.add("--activation", options.activation, "Of the hidden layers")
+        .one_of({"relu", "sigmoid"});
+    table
+        .add("--fusion-kernel", options.fusion_kernel,
+             "1 (the paper's formula) or 3 (the published weights)")
+        .one_of({"1", "3"});
+    table.add("--no-global", options.no_global, "The paper's baseline: no global branch");
+}
+
+void add_weights_option(OptionTable& table, std::string& path) {
+    table.add("--weights", path, "Checkpoint (.safetensors) instead of the default model");
+}
+
+void add_size_option(OptionTable& table, ColorizeSettings& settings) {
+    const auto set = [&settings](const std::string& word) {
+        settings.full = word == "full";
+        settings.size = 0;
+        if (word == "auto" || word == "full") return;
+        const char* end = word.data() + word.size();
+        if (std::from_chars(word.data(), end, settings.size).ptr != end || settings.size < 8 ||
+            settings.size > 8192)
+            throw UsageError(word + " must be auto, full or 8..8192");
+    };
+    table
+        .add("--size", Setter(set),
+             "Shorter side of what the network sees: N, auto (176 at most) or full")
+        .shown_as("N|auto|full");
+}
+
+void add_path_option(OptionTable& table, bool& simple) {
+    table
+        .add(
+            "--path", [&simple](const std::string& word) { simple = word == "simple"; },
+            "fast, or simple: the definitions' own loops, to check the fast ones against")
+        .one_of({"fast", "simple"});
+}
+
+}  // namespace lumachrome
