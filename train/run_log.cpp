@@ -1,16 +1,15 @@
 #include "train/run_log.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <utility>
 
 #include "tensor/error.hpp"
-#include "tensor/file.hpp"
 
 namespace lumachrome {
 
@@ -19,23 +18,29 @@ std::string metrics_path(const std::string& run) {
 }
 
 RunLog::RunLog(std::string run, int64_t step) : path_(metrics_path(run)) {
-    std::string kept, line;
+    fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd_ < 0) throw ResourceError(path_ + ": cannot create: " + std::strerror(errno));
+    // Released by the system however this process ends. Some network file systems know no locks.
+    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        ::close(fd_);
+        throw UsageError(run + ": another process is training in this folder");
+    }
+    off_t kept = 0;
     std::ifstream in(path_);
-    while (std::getline(in, line)) {
+    for (std::string line; std::getline(in, line) && !in.eof();) {
         try {
             const Json json = Json::parse(line);
-            if (json.at("step").integer() > step) break;
-            if (json.find("final")) continue;
+            if (json.at("step").integer() > step || json.find("final")) break;
         } catch (const InputError&) {
-            continue;  // half a line, cut off by a crash
+            break;  // cut off by a crash
         }
-        kept += line + '\n';
+        kept += static_cast<off_t>(line.size()) + 1;
     }
-    if (in.is_open())
-        write_file_atomic(path_, {reinterpret_cast<const uint8_t*>(kept.data()), kept.size()},
-                          true);
-    fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (fd_ < 0) throw ResourceError(path_ + ": cannot create: " + std::strerror(errno));
+    if (::ftruncate(fd_, kept) != 0) {
+        const std::string reason = std::strerror(errno);
+        ::close(fd_);
+        throw ResourceError(path_ + ": cannot write: " + reason);
+    }
 }
 
 RunLog::~RunLog() {
@@ -63,7 +68,7 @@ void RunLog::write() {
         pending_.clear();
         return;
     }
-    if (::ftruncate(fd_, before.st_size) != 0) pending_.insert(0, "\n");
+    if (::ftruncate(fd_, before.st_size) != 0) pending_.clear();  // whatever is there stays
     throw ResourceError(path_ + ": cannot write: " + reason);
 }
 

@@ -12,7 +12,8 @@ std::string metrics_path(const std::string& run);
 
 class RunLog {
   public:
-    // Keeps what an earlier process logged up to `step`: what came later happens again.
+    // Keeps what an earlier process logged up to `step`: what came later happens again. Holds a
+    // lock, so that two processes never write into one run: throws UsageError.
     RunLog(std::string run, int64_t step);
     ~RunLog();
     RunLog(const RunLog&) = delete;

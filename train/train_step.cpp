@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "image/resize.hpp"
@@ -73,11 +74,12 @@ struct Pass {
     JointLoss loss;
 };
 
-Pass run_forward(Tape& tape, ColorNet& net, const Batch& batch, double alpha) {
+Pass run_forward(Tape& tape, ColorNet& net, const Batch& batch, double alpha,
+                 double class_weight_factor = 1) {
     const NetInput in = net_input(tape, net, batch.luma);
     const ColorNet::Output output = net(in.x, in.copy);
-    return {output,
-            JointLoss(output, batch.ab.to(net.output.weight.value.dtype()), batch.labels, alpha)};
+    const Tensor target = batch.ab.to(net.output.weight.value.dtype());
+    return {output, JointLoss(output, target, batch.labels, alpha, class_weight_factor)};
 }
 
 std::string first_bad_gradient(Optimizer& optimizer) {
@@ -86,22 +88,42 @@ std::string first_bad_gradient(Optimizer& optimizer) {
     return "all weights together";  // each finite, their norm is not
 }
 
-// Runs the pass again with a check after every op: it ends at the first that goes wrong.
-void explain_gradient(ColorNet& net, const Exec& exec, const Batch& batch,
-                      const StepSettings& settings) {
+// Runs the pass again with a check after every op: it ends at the first that goes wrong. Alone, for
+// the others may have found nothing wrong.
+void explain_gradient(ColorNet& net, Exec exec, const Batch& batch, const StepSettings& settings) {
+    exec.peers = nullptr;
     FiniteCheck check(net, settings.watch);
     Tape tape(Phase::train, exec, &check);
     run_forward(tape, net, batch, settings.alpha).loss.backward();
 }
 
+// Means over the batch from means over its shares, which are of equal size; running statistics too.
+void combine(const PeerGroup& peers, ColorNet& net, StepResult& result) {
+    const double labelled = double(result.labelled);
+    const std::vector<double> sums = peers.sum_scalars(
+        {result.color_loss, result.class_loss * labelled, labelled, double(result.correct)});
+    result.color_loss = sums[0] / peers.count();
+    result.class_loss = sums[2] > 0 ? sums[1] / sums[2] : 0;
+    result.labelled = std::llround(sums[2]);
+    result.correct = std::llround(sums[3]);
+    std::vector<Tensor> statistics;
+    net.visit([&](const std::string& name, Parameter& p) {
+        if (name.find(".running_") != name.npos) statistics.push_back(p.value);
+    });
+    peers.mean(statistics);
+}
+
 // `find` throws where the bad value was born, if it can tell.
-template <class Find>
-[[noreturn]] void fail(int64_t step, std::string what, const Find& find) {
+std::string born(std::string otherwise, const std::function<void()>& find) {
     try {
         find();
     } catch (const Error& found) {
-        what = found.what();
+        return found.what();
     }
+    return otherwise;
+}
+
+[[noreturn]] void throw_in(int64_t step, const std::string& what) {
     throw Error("step " + std::to_string(step) + ": " + what);
 }
 
@@ -117,32 +139,47 @@ NetInput net_input(Tape& tape, const ColorNet& net, const Tensor& luma) {
 
 StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Batch& batch,
                       const StepSettings& settings) {
-    net.dropout_step = static_cast<uint32_t>(optimizer.steps());
     const int64_t step = optimizer.steps() + 1;
+    net.dropout_step = static_cast<uint32_t>(optimizer.steps());
+    net.dropout_first_sample = batch.first;
     StepResult result;
+    result.labelled =
+        std::count_if(batch.labels.begin(), batch.labels.end(), [](int64_t l) { return l >= 0; });
+    const double class_factor =
+        settings.peers ? settings.peers->share_of(double(result.labelled)) : 1;
+    std::string bad;  // where the loss went wrong, if it did
     {
         Tape tape(Phase::train, exec, settings.watch);
-        const Pass pass = run_forward(tape, net, batch, settings.alpha);
+        const Pass pass = run_forward(tape, net, batch, settings.alpha, class_factor);
         result.color_loss = pass.loss.color.value.item();
         if (pass.loss.classes) result.class_loss = pass.loss.classes->value.item();
-        if (pass.output.logits) {
-            result.labelled = std::count_if(batch.labels.begin(), batch.labels.end(),
-                                            [](int64_t l) { return l >= 0; });
+        if (pass.output.logits)
             result.correct = count_correct(pass.output.logits->value, batch.labels);
-        }
+        else
+            result.labelled = 0;
         if (!std::isfinite(pass.loss.total()))
-            fail(step, "the loss is not finite", [&] { FiniteCheck(net).check_values(tape); });
-        pass.loss.backward();
+            bad = born("the loss is not finite", [&] { FiniteCheck(net).check_values(tape); });
+        // The others wait for this gradient; a bad one tells them.
+        if (!bad.empty() && !settings.peers) throw_in(step, bad);
+        if (settings.reducer)
+            pass.loss.backward([&](Parameter& p) { settings.reducer->ready(p); });
+        else
+            pass.loss.backward();
     }
+    if (settings.reducer) settings.reducer->finish();
+    if (settings.peers) combine(*settings.peers, net, result);
     result.gradient_norm = gradient_norm(exec, optimizer.slots());
-    if (!std::isfinite(result.gradient_norm))
-        fail(step, "the gradient of " + first_bad_gradient(optimizer) + " is not finite",
-             [&] { explain_gradient(net, exec, batch, settings); });
+    if (!std::isfinite(result.gradient_norm)) {
+        if (bad.empty())
+            bad = born("the gradient of " + first_bad_gradient(optimizer) + " is not finite",
+                       [&] { explain_gradient(net, exec, batch, settings); });
+        throw_in(step, bad);
+    }
     const bool clip = settings.clip_norm > 0 && result.gradient_norm > settings.clip_norm;
     optimizer.step(exec, settings.rate_factor,
                    clip ? settings.clip_norm / result.gradient_norm : 1);
     net.visit([&](const std::string& name, Parameter& p) {
-        if (!all_finite(p.value)) fail(step, "the update made " + name + " not finite", [] {});
+        if (!all_finite(p.value)) throw_in(step, "the update made " + name + " not finite");
     });
     return result;
 }

@@ -1,7 +1,8 @@
 // One optimisation step, shared by training, benchmarks and goldens:
-//   batch -> forward -> joint loss -> backward -> clipping -> optimizer
+//   batch -> forward -> joint loss -> backward -> mean over processes -> clipping -> optimizer
 // Walk 2, stop 5: loss -> gradients -> optimizer.
 #pragma once
+#include "train/distributed/gradient_reducer.hpp"
 #include "train/joint_loss.hpp"
 #include "train/loader.hpp"
 #include "train/optimizers.hpp"
@@ -15,9 +16,12 @@ struct StepSettings {
     // (Pascanu et al. 2013); 0: never.
     double clip_norm = 0;
     Watch* watch = nullptr;  // sees every op; null: nobody
+    // Who else works on this step, each on its share of the batch; null: nobody.
+    const PeerGroup* peers = nullptr;
+    GradientReducer* reducer = nullptr;  // of those peers, over all trainable parameters
 };
 
-struct StepResult {
+struct StepResult {                         // of the whole batch, over all processes
     double color_loss = 0, class_loss = 0;  // class_loss 0 without the global branch
     int64_t labelled = 0, correct = 0;      // samples
     double gradient_norm = 0;               // before clipping
@@ -32,7 +36,8 @@ NetInput net_input(Tape& tape, const ColorNet& net, const Tensor& luma);
 
 // `batch.luma` [N,S,S,1] in 0..1, `batch.ab` [N,S/2,S/2,2] in 0..1. Throws Error naming the step
 // and the first op whose value is not finite; the weights are then as before the step (running
-// statistics may have moved), unless it was the update itself that went wrong.
+// statistics may have moved), unless it was the update itself that went wrong. With peers, all of
+// them throw in the same step.
 StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Batch& batch,
                       const StepSettings& settings = {});
 

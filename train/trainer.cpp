@@ -70,6 +70,18 @@ std::string joined(const std::vector<std::string>& words) {
     return text;
 }
 
+// Files half written when a process was killed; nobody else writes here (RunLog's lock).
+void remove_leftovers(const std::string& run) {
+    std::error_code error;
+    for (std::filesystem::directory_iterator at(run, error), end; !error && at != end;
+         at.increment(error)) {
+        const std::string name = at->path().filename().string();
+        for (const char* stem : {"state.safetensors.tmp", "model.safetensors.tmp",
+                                 "best.safetensors.tmp", "report.html.tmp"})
+            if (name.starts_with(stem)) std::filesystem::remove(at->path(), error);
+    }
+}
+
 // What the run can do without: a refusal of the disk is told, not thrown.
 template <class Write>
 void try_to(const TrainEvents& events, const Write& write) {
@@ -83,11 +95,12 @@ void try_to(const TrainEvents& events, const Write& write) {
 }  // namespace
 
 Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> data,
-                 const TrainOptions& options, const Exec& exec)
+                 const TrainOptions& options, const Exec& exec, const PeerGroup* peers)
     : net_(std::move(net)),
       data_(std::move(data)),
       options_(options),
       exec_(exec),
+      peers_(peers && peers->count() > 1 ? peers : nullptr),
       optimizer_(options.optimizer) {
     options_.augment.ab_scale = net_->spec.ab_scale;
     net_->dropout_seed = options_.seed;
@@ -97,7 +110,8 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
         optimizer_.add(name, p);
         if (average_) average_->add(name, p);
     });
-    if (options_.validation)
+    if (options_.sync_batch_norm) exec_.peers = peers_;
+    if (options_.validation && first())
         validation_.emplace(*options_.validation, options_.validation_photos,
                             options_.augment.size);
     std::error_code error;
@@ -105,7 +119,7 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
     if (options_.resume) {
         if (!exists) throw UsageError(options_.run + ": holds no run to --resume");
         progress_ = load_train_state(options_.run, state(), identity());
-    } else {
+    } else if (first()) {
         if (exists) throw UsageError(options_.run + ": holds a run already; --resume continues it");
         // A folder with a log alone belonged to a run that died before its first checkpoint.
         if (std::filesystem::exists(model_path(options_.run), error))
@@ -113,7 +127,11 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
         std::filesystem::create_directories(options_.run, error);
         if (error) throw ResourceError(options_.run + ": cannot create: " + error.message());
     }
-    log_.emplace(options_.run, progress_.step);
+    if (first()) {
+        log_.emplace(options_.run, progress_.step);
+        remove_leftovers(options_.run);
+    }
+    compare_weights();  // also: nobody trains before rank 0 has its folder
 }
 
 TrainState Trainer::state() {
@@ -143,6 +161,8 @@ Metadata Trainer::identity() const {
             {"train_min_scale", exact_text(options_.augment.min_scale)},
             {"train_luma_jitter", exact_text(options_.augment.luma_jitter)},
             {"train_alpha", exact_text(options_.alpha)},
+            {"train_photos", std::to_string(data_->size())},
+            {"train_sync_batch_norm", options_.sync_batch_norm ? "yes" : "no"},
             {"train_clip_norm", exact_text(options_.clip_norm)},
             {"train_ema_decay", exact_text(options_.ema_decay)},
             {"train_freeze", joined(options_.freeze)},
@@ -153,7 +173,25 @@ Metadata Trainer::identity() const {
             {"train_warmup", std::to_string(options_.schedule.warmup_steps)}};
 }
 
+void Trainer::compare_weights() {
+    if (!peers_) return;
+    std::vector<Tensor> weights;
+    net_->visit([&](const std::string&, Parameter& p) { weights.push_back(p.value); });
+    peers_->check_equal(hash_of(weights), "the weights at step " + std::to_string(progress_.step));
+}
+
+Trainer::Decision Trainer::agree(Decision own) const {
+    if (!peers_) return own;
+    const double clock = first() ? 1 : 0;
+    const std::vector<double> sums =
+        peers_->sum_scalars({double(own.stop), clock * own.limit, clock * own.save,
+                             clock * own.patience, clock * own.seconds});
+    return {sums[0] > 0, sums[1] > 0, sums[2] > 0, sums[3] > 0, sums[4]};
+}
+
+// By rank 0 alone.
 void Trainer::save() {
+    if (!first()) return;
     Metadata extra = options_.metadata;
     extra["training_step"] = std::to_string(progress_.step);
     extra["training_size"] = std::to_string(options_.augment.size);
@@ -206,51 +244,52 @@ bool Trainer::validate(int64_t epoch, bool final, const TrainEvents& events) {
 }
 
 TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) {
+    const Share share = peers_ ? Share{peers_->rank(), peers_->count()} : Share{};
     Loader loader(data_, options_.augment, options_.batch, options_.seed, options_.workers, 4,
-                  options_.cache_bytes);
+                  options_.cache_bytes, share);
     loader.seek(progress_.step);
+    std::optional<GradientReducer> reducer;
+    if (peers_) {
+        std::vector<Parameter*> trained;
+        for (const Optimizer::Slot& slot : optimizer_.slots()) trained.push_back(slot.parameter);
+        reducer.emplace(*peers_, trained);
+    }
+    StepSettings settings{.alpha = options_.alpha,
+                          .rate_factor = 1,
+                          .clip_norm = options_.clip_norm,
+                          .watch = options_.watch,
+                          .peers = peers_,
+                          .reducer = reducer ? &*reducer : nullptr};
     const Clock::time_point start = Clock::now();
     const double seconds_before = progress_.seconds;
     Schedule schedule = options_.schedule;
     if (schedule.total_seconds > 0) schedule.total_seconds += seconds_before;
-    StepSettings settings{options_.alpha, 1, options_.clip_norm, options_.watch};
-    TrainProgress::Window& window = progress_.window;
     Clock::time_point last_save = start, window_start = start;
-    int64_t window_images = 0;  // of this process
-    int64_t epoch = 0;
-    bool saved = false, out_of_patience = false;
-    const auto limit_reached = [&] {
-        return (options_.max_steps > 0 && progress_.step >= options_.max_steps) ||
-               (options_.max_seconds > 0 && seconds_since(start) >= options_.max_seconds);
+    int64_t window_images = 0;  // of this process's run
+    const auto own_decision = [&](bool out_of_patience) {
+        Decision own{};
+        own.stop = stop;
+        own.limit = (options_.max_steps > 0 && progress_.step >= options_.max_steps) ||
+                    (options_.max_seconds > 0 && seconds_since(start) >= options_.max_seconds);
+        own.save =
+            seconds_since(last_save) >= options_.checkpoint_seconds ||
+            (options_.checkpoint_steps > 0 && progress_.step % options_.checkpoint_steps == 0);
+        own.patience = out_of_patience;
+        own.seconds = seconds_before + seconds_since(start);
+        return own;
     };
-    while (!stop && !limit_reached() && !out_of_patience) {
+    bool saved = false;
+    Decision decision = agree(own_decision(false));
+    while (!decision.stop && !decision.limit && !decision.patience) {
         const Batch batch = loader.next();
-        epoch = batch.epoch;
         settings.rate_factor = schedule.factor(progress_.step, progress_.seconds);
         const StepResult result = train_step(*net_, optimizer_, exec_, batch, settings);
         ++progress_.step;
         if (average_) average_->update(exec_, progress_.step);
-        progress_.seconds = seconds_before + seconds_since(start);
         saved = false;
-
-        window.color_loss += result.color_loss;
-        window.class_loss += result.class_loss;
-        window.gradient_norm += result.gradient_norm;
-        window.labelled += result.labelled;
-        window.correct += result.correct;
-        ++window.steps;
         window_images += options_.batch;
-        last_.step = progress_.step;
-        last_.epoch = epoch;
-        last_.total_steps = options_.max_steps;
-        const auto steps = double(window.steps);
-        last_.color_loss = window.color_loss / steps;
-        last_.class_loss = window.class_loss / steps;
-        last_.gradient_norm = window.gradient_norm / steps;
-        last_.top1 = window.labelled > 0 ? double(window.correct) / double(window.labelled) : 0;
-        last_.learning_rate = options_.optimizer.learning_rate * settings.rate_factor;
+        count(result, batch.epoch, settings.rate_factor);
         last_.images_per_second = double(window_images) / seconds_since(window_start);
-        last_.seconds = progress_.seconds;
         last_.seconds_left = options_.max_seconds > 0 ? options_.max_seconds - seconds_since(start)
                              : options_.max_steps > 0
                                  ? double(options_.max_steps - progress_.step) *
@@ -258,20 +297,22 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
                                  : 0;
         last_.skipped_corrupt = loader.skipped_corrupt();
         last_.skipped_gray = loader.skipped_gray();
+        last_.seconds = seconds_before + seconds_since(start);
         if (events.progress) events.progress(last_);
-        if (progress_.step % options_.log_steps == 0) {
-            try_to(events, [&] { log_->add(to_json(last_)); });
-            window = {};
-            window_images = 0;
+        const bool log_due = progress_.step % options_.log_steps == 0;
+        if (log_due && log_) try_to(events, [&] { log_->add(to_json(last_)); });
+        if (log_due) progress_.window = {};
+        bool out_of_patience = false;
+        const bool validation_due = progress_.step % options_.validation_steps == 0;
+        if (validation_ && validation_due) out_of_patience = validate(batch.epoch, false, events);
+        if (log_due || validation_due) {
             window_start = Clock::now();
-        }
-        if (validation_ && progress_.step % options_.validation_steps == 0) {
-            out_of_patience = validate(epoch, false, events);
-            window_start = Clock::now();
             window_images = 0;
         }
-        if (seconds_since(last_save) >= options_.checkpoint_seconds ||
-            (options_.checkpoint_steps > 0 && progress_.step % options_.checkpoint_steps == 0)) {
+        decision = agree(own_decision(out_of_patience));
+        progress_.seconds = decision.seconds;
+        if (decision.save || progress_.step % options_.compare_steps == 0) compare_weights();
+        if (decision.save) {
             try_to(events, [&] {
                 save();
                 saved = true;
@@ -279,14 +320,34 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
             last_save = Clock::now();
         }
     }
-    const TrainEnd end = out_of_patience   ? TrainEnd::patience
-                         : limit_reached() ? TrainEnd::limit
+    const TrainEnd end = decision.patience ? TrainEnd::patience
+                         : decision.limit  ? TrainEnd::limit
                                            : TrainEnd::stopped;
     if (!saved) save();
     // After the state: a run that goes on from here has not seen this validation.
     if (end == TrainEnd::limit && validation_ && progress_.step % options_.validation_steps != 0)
-        validate(epoch, true, events);
+        validate(last_.epoch, true, events);
     return end;
+}
+
+// Adds a step to the sums since the last line of the log.
+void Trainer::count(const StepResult& result, int64_t epoch, double rate_factor) {
+    TrainProgress::Window& window = progress_.window;
+    window.color_loss += result.color_loss;
+    window.class_loss += result.class_loss;
+    window.gradient_norm += result.gradient_norm;
+    window.labelled += result.labelled;
+    window.correct += result.correct;
+    ++window.steps;
+    const auto steps = double(window.steps);
+    last_.step = progress_.step;
+    last_.epoch = epoch;
+    last_.total_steps = options_.max_steps;
+    last_.color_loss = window.color_loss / steps;
+    last_.class_loss = window.class_loss / steps;
+    last_.gradient_norm = window.gradient_norm / steps;
+    last_.top1 = window.labelled > 0 ? double(window.correct) / double(window.labelled) : 0;
+    last_.learning_rate = options_.optimizer.learning_rate * rate_factor;
 }
 
 }  // namespace lumachrome

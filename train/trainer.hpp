@@ -20,7 +20,7 @@ namespace lumachrome {
 struct TrainOptions {
     std::string run;      // folder of the run
     AugmentSpec augment;  // size and how photos vary
-    int64_t batch = 16;
+    int64_t batch = 16;   // of all processes together
     uint64_t seed = 1;
     OptimizerSpec optimizer;
     Schedule schedule;  // total_seconds counts from the start of this process
@@ -38,6 +38,8 @@ struct TrainOptions {
     int64_t validation_steps = 500, validation_photos = 192;
     int64_t patience = 0;  // end after so many validations without a better one; 0: never
     bool resume = false;
+    bool sync_batch_norm = false;  // statistics over all processes instead of each its own
+    int64_t compare_steps = 100;   // all processes compare a hash of their weights so often
     int workers = 1;
     int64_t cache_bytes = int64_t{2} << 30;  // of decoded photos
     Metadata metadata;                       // added to the checkpoints, e.g. licence of the photos
@@ -69,13 +71,16 @@ enum class TrainEnd {
 class Trainer {
   public:
     // Starts afresh, or resumes from the run folder. Throws UsageError when the folder already
-    // holds a run and `resume` is false, or a frozen stage does not exist.
+    // holds a run and `resume` is false, or a frozen stage does not exist. With several processes
+    // (`peers`, which must outlive the trainer; null: alone) every one has a trainer with the same
+    // options; that of rank 0 validates and writes.
     Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> data,
-            const TrainOptions& options, const Exec& exec);
+            const TrainOptions& options, const Exec& exec, const PeerGroup* peers = nullptr);
 
     // Trains until a limit is reached or `stop` becomes true; either way the run is saved. A
     // checkpoint that the disk refuses is a warning as long as training goes on, for the next one
-    // may succeed; at the end it is thrown (ResourceError).
+    // may succeed; at the end it is thrown (ResourceError). Processes stop in the same step, when
+    // one of them is asked to.
     TrainEnd run(const std::atomic<bool>& stop, const TrainEvents& events = {});
 
     const TrainReport& last_report() const { return last_; }
@@ -87,13 +92,23 @@ class Trainer {
     Metadata identity() const;
     TrainState state();
     void freeze();
+    bool first() const { return !peers_ || peers_->rank() == 0; }
     bool validate(int64_t epoch, bool final, const TrainEvents& events);
     void save();
+    void compare_weights();
+    void count(const StepResult& result, int64_t epoch, double rate_factor);
+    // What all processes do next: rank 0's clock decides, and whoever was asked to stop.
+    struct Decision {
+        bool stop, limit, save, patience;
+        double seconds;
+    };
+    Decision agree(Decision own) const;
 
     std::unique_ptr<ColorNet> net_;
     std::shared_ptr<const Dataset> data_;
     TrainOptions options_;
     Exec exec_;
+    const PeerGroup* peers_;
     Optimizer optimizer_;
     std::optional<WeightAverage> average_;
     std::optional<Validation> validation_;

@@ -6,6 +6,8 @@
 #include "apps/commands/commands.hpp"
 #include "model/default_model.hpp"
 #include "tensor/error.hpp"
+#include "tensor/exec.hpp"
+#include "train/distributed/communicator.hpp"
 
 namespace lumachrome {
 namespace {
@@ -97,11 +99,19 @@ int run_doctor(const RunOptions& options, Console& console) {
     json.set("affinity", affinity());
     json.set("openmp", format("%d", _OPENMP));
     json.set("cuda", "not built: this version computes on the CPU");
-    json.set("mpi", "not built");
+    json.set("mpi", mpi_version());
+    json.set("processes", started_processes());
     json.set("nccl", "not built");
     json.set("default_model", default_model());
     console.result(json);
     for (const auto& [key, value] : json.object()) print(key, value, "", console);
+    // mpirun binds each process to one core unless told otherwise; every thread then shares it.
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    if (started_processes() > 1 && available_threads() * local_processes() < cores)
+        console.error(
+            format("each of %d processes may use %d of %d cores; start them with mpirun "
+                   "--bind-to none",
+                   local_processes(), available_threads(), cores));
     return 0;
 }
 

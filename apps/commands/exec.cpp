@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <charconv>
 
 #include "apps/commands/commands.hpp"
 #include "tensor/error.hpp"
+#include "train/distributed/communicator.hpp"
 
 namespace lumachrome {
 
@@ -17,7 +19,8 @@ Exec exec_for(const RunOptions& options, Console& console) {
     }
     if (name != "auto" && name != "cpu")
         throw UsageError("--device " + name + ": must be auto, cpu, cuda or cuda:N");
-    const int threads = options.threads > 0 ? options.threads : available_threads();
+    const int threads = options.threads > 0 ? options.threads
+                                            : std::max(1, available_threads() / local_processes());
     console.detail(format("device: cpu, %d threads%s", threads,
                           name == "auto" ? " (this build has no CUDA backend)" : ""));
     return {Device{}, threads};
