@@ -36,6 +36,8 @@ std::string describe_unknown(std::span<const uint8_t> bytes) {
         {0, "BM"sv, "a BMP file"},
         {0, "II*\0"sv, "a TIFF or camera raw file"},
         {0, "MM\0*"sv, "a TIFF or camera raw file"},
+        {0, "P2"sv, "a PGM file in text form; only binary P5 and P6 are read"},
+        {0, "P3"sv, "a PPM file in text form; only binary P5 and P6 are read"},
         {4, "ftyp"sv, "a HEIC, AVIF or video file"},
         {0, "<!DOCTYPE"sv, "a web page, perhaps a failed download"},
         {0, "<html"sv, "a web page, perhaps a failed download"},
@@ -52,12 +54,13 @@ std::string describe_unknown(std::span<const uint8_t> bytes) {
     return start;
 }
 
-// Throws InputError when the file starts like neither format.
+// Throws InputError when the file starts like none of the formats.
 Format check_signature(std::span<const uint8_t> start, const std::string& name) {
     if (start.empty()) throw InputError(name + ": the file is empty");
     if (has_at(start, 0, kPngSignature)) return Format::png;
     if (has_at(start, 0, kJpegSignature)) return Format::jpeg;
-    throw InputError(name + ": not a PNG or JPEG file (" + describe_unknown(start) + ")");
+    if (is_pnm(start)) return Format::ppm;
+    throw InputError(name + ": not a PNG, JPEG or PPM file (" + describe_unknown(start) + ")");
 }
 
 }  // namespace
@@ -85,8 +88,14 @@ bool icc_fits(std::span<const uint8_t> icc, bool gray) {
 }
 
 Image decode(std::span<const uint8_t> bytes, const std::string& name, const DecodeLimits& limits) {
-    return check_signature(bytes, name) == Format::png ? decode_png(bytes, name, limits)
-                                                       : decode_jpeg(bytes, name, limits);
+    switch (check_signature(bytes, name)) {
+        case Format::png:
+            return decode_png(bytes, name, limits);
+        case Format::jpeg:
+            return decode_jpeg(bytes, name, limits);
+        default:
+            return decode_pnm(bytes, name, limits);
+    }
 }
 
 Image read_image(const std::string& path, const DecodeLimits& limits) {
@@ -96,7 +105,14 @@ Image read_image(const std::string& path, const DecodeLimits& limits) {
 }
 
 std::vector<uint8_t> encode(const Image& image, Format format, int quality) {
-    return format == Format::png ? encode_png(image) : encode_jpeg(image, quality);
+    switch (format) {
+        case Format::png:
+            return encode_png(image);
+        case Format::jpeg:
+            return encode_jpeg(image, quality);
+        default:
+            return encode_pnm(image);
+    }
 }
 
 Format format_of_path(const std::string& path) {

@@ -1,10 +1,12 @@
-// Photos in and out of files: PNG (ISO/IEC 15948) and JPEG (ITU-T T.81).
+// Photos in and out of files: PNG (ISO/IEC 15948), JPEG (ITU-T T.81) and binary PPM and PGM
+// (Netpbm, for prepared training photos: nothing is left to decode).
 //
 // A decoder meets hostile bytes, so every limit is checked before memory is taken, and a damaged or
 // truncated file is an error, never gray filler. Every error is one line, "NAME: reason".
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,12 +20,13 @@ struct DecodeLimits {
     int64_t max_bytes = int64_t{1} << 31;  // of the file itself, read_image only
 };
 
-enum class Format { png, jpeg };
+enum class Format { png, jpeg, ppm };
 
 // The upright photo in `bytes`; the format is told by signature, `name` only appears in errors.
 //   PNG   gray of 1..16 bits, gray + alpha, palette, RGB, RGBA, tRNS (becomes alpha), interlaced;
 //         16 bits stay 16, fewer become 8
 //   JPEG  gray -> 1 channel; YCbCr, RGB, CMYK, YCCK -> 3; baseline, progressive, arithmetic; 8 bits
+//   PPM   P6 -> 3 channels, P5 -> 1; 8 bits with 255 as the largest sample
 // Throws InputError.
 Image decode(std::span<const uint8_t> bytes, const std::string& name,
              const DecodeLimits& limits = {});
@@ -32,12 +35,23 @@ Image decode(std::span<const uint8_t> bytes, const std::string& name,
 Image read_image(const std::string& path, const DecodeLimits& limits = {});
 
 // PNG keeps channels and bits. JPEG is 8 bits (16 are rounded) and 4:4:4, because the chroma is the
-// product here; quality 1..100. Throws UsageError for what the format cannot hold: alpha or a side
-// above 65500 in JPEG.
+// product here; quality 1..100. PPM is 8 bits, gray as P5. Throws UsageError for what the format
+// cannot hold: alpha or a side above 65500 in JPEG, alpha in PPM.
 std::vector<uint8_t> encode(const Image& image, Format format, int quality = 95);
 
 // The format that a path's extension names: .png, .jpg, .jpeg in any case. Throws UsageError.
 Format format_of_path(const std::string& path);
+
+// Where the pixels of a PPM lie: `offset` bytes in, packed as in Image. Lets a reader of archives
+// read them to their place, where decode() would copy. nullopt when `start`, the first bytes of the
+// file, is no P5 or P6 or ends before the header does. Throws InputError as decode() does.
+struct PnmHeader {
+    int64_t width = 0, height = 0;
+    int channels = 0;
+    int64_t offset = 0;
+};
+std::optional<PnmHeader> pnm_header(std::span<const uint8_t> start, const std::string& name,
+                                    const DecodeLimits& limits = {});
 
 // encode() to the format of the path, written atomically. Throws UsageError, or ResourceError when
 // the disk says no.

@@ -1,5 +1,5 @@
-// Inside image/ only: what codec.cpp asks of the two formats. png.cpp and jpeg.cpp are the only
-// files that know libpng and libjpeg. Both report errors by longjmp, which skips destructors; so
+// Inside image/ only: what codec.cpp asks of the formats. png.cpp and jpeg.cpp are the only files
+// that know libpng and libjpeg. Both report errors by longjmp, which skips destructors; so
 // each call into them runs inside one small guarded function whose frames hold trivial objects
 // only, and everything with a destructor lives outside it.
 #pragma once
@@ -17,8 +17,12 @@ Image decode_png(std::span<const uint8_t> bytes, const std::string& name,
                  const DecodeLimits& limits);
 Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name,
                   const DecodeLimits& limits);
+Image decode_pnm(std::span<const uint8_t> bytes, const std::string& name,
+                 const DecodeLimits& limits);
+bool is_pnm(std::span<const uint8_t> start);  // P5 or P6
 std::vector<uint8_t> encode_png(const Image& image);
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality);
+std::vector<uint8_t> encode_pnm(const Image& image);
 
 // Throws InputError when the header's size is zero or above the limit.
 void check_pixels(int64_t width, int64_t height, const std::string& name,

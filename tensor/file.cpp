@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "tensor/error.hpp"
 
@@ -24,11 +25,6 @@ class Descriptor {
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
     int get() const { return fd_; }
-    int release() {
-        const int fd = fd_;
-        fd_ = -1;
-        return fd;
-    }
 
   private:
     int fd_;
@@ -45,6 +41,15 @@ void write_all(int fd, std::span<const uint8_t> bytes, const std::string& path) 
         if (written <= 0) throw ResourceError(path + ": cannot write: " + reason());
         bytes = bytes.subspan(static_cast<size_t>(written));
     }
+}
+
+bool exists(const std::string& path) {  // a dangling link too
+    std::error_code error;
+    return std::filesystem::exists(std::filesystem::symlink_status(path, error));
+}
+
+UsageError exists_already(const std::string& path) {
+    return UsageError(path + ": exists already; --overwrite replaces it");
 }
 
 }  // namespace
@@ -89,40 +94,47 @@ std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes,
     return bytes;
 }
 
-void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, bool overwrite) {
-    std::error_code error;
-    const auto exists = [&] {
-        return std::filesystem::exists(std::filesystem::symlink_status(path, error));
-    };
-    if (!overwrite && exists())
-        throw UsageError(path + ": exists already; --overwrite replaces it");
+AtomicFile::AtomicFile(std::string path, bool overwrite)
+    : path_(std::move(path)), overwrite_(overwrite) {
+    if (!overwrite_ && exists(path_)) throw exists_already(path_);
     // A process killed while writing leaves its temporary file; another with its number must not
     // stumble over it.
     const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
-    const std::string temporary =
-        path + ".tmp" + std::to_string(::getpid()) + "-" + std::to_string(now);
-    Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-    if (fd.get() < 0) throw ResourceError(path + ": cannot create: " + reason());
-    try {
-        write_all(fd.get(), bytes, path);
-        if (::fsync(fd.get()) != 0 || ::close(fd.release()) != 0)
-            throw ResourceError(path + ": cannot write: " + reason());
-        // link() refuses an existing target, so a file that appeared meanwhile is not lost either.
-        // File systems without links (FAT, some network ones) get rename(), which does not.
-        const bool linked = !overwrite && ::link(temporary.c_str(), path.c_str()) == 0;
-        if (!overwrite && !linked && (errno == EEXIST || exists()))
-            throw UsageError(path + ": exists already; --overwrite replaces it");
-        if (!linked && ::rename(temporary.c_str(), path.c_str()) != 0)
-            throw ResourceError(path + ": cannot rename: " + reason());
-        if (linked) ::unlink(temporary.c_str());
-    } catch (...) {
-        ::unlink(temporary.c_str());
-        throw;
-    }
-    const auto folder = std::filesystem::path(path).parent_path();
+    temporary_ = path_ + ".tmp" + std::to_string(::getpid()) + "-" + std::to_string(now);
+    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd_ < 0) throw ResourceError(path_ + ": cannot create: " + reason());
+}
+
+AtomicFile::~AtomicFile() {
+    if (fd_ >= 0) ::close(fd_);
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const uint8_t> bytes) {
+    write_all(fd_, bytes, path_);
+}
+
+void AtomicFile::commit() {
+    if (::fsync(fd_) != 0 || ::close(std::exchange(fd_, -1)) != 0)
+        throw ResourceError(path_ + ": cannot write: " + reason());
+    // link() refuses an existing target, so a file that appeared meanwhile is not lost either.
+    // File systems without links (FAT, some network ones) get rename(), which does not.
+    const bool linked = !overwrite_ && ::link(temporary_.c_str(), path_.c_str()) == 0;
+    if (!overwrite_ && !linked && (errno == EEXIST || exists(path_))) throw exists_already(path_);
+    if (!linked && ::rename(temporary_.c_str(), path_.c_str()) != 0)
+        throw ResourceError(path_ + ": cannot rename: " + reason());
+    if (linked) ::unlink(temporary_.c_str());
+    temporary_.clear();
+    const auto folder = std::filesystem::path(path_).parent_path();
     const Descriptor directory(
         ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY));
     if (directory.get() >= 0) ::fsync(directory.get());
+}
+
+void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, bool overwrite) {
+    AtomicFile file(path, overwrite);
+    file.write(bytes);
+    file.commit();
 }
 
 }  // namespace lumachrome

@@ -15,9 +15,26 @@ using StartCheck = std::function<void(std::span<const uint8_t> start)>;
 std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes = int64_t{4} << 30,
                                const StartCheck& check_start = {});
 
-// Temp file in the same folder, fsync, rename, fsync of the folder: afterwards the path holds
-// either its old contents or all of the new ones. Throws UsageError when the path exists and
-// `overwrite` is false, ResourceError when the disk says no.
+// Temp file in the same folder, fsync, rename, fsync of the folder: after commit() the path holds
+// all of the new contents, before it and without it the old ones. Throws UsageError when the path
+// exists and `overwrite` is false, ResourceError when the disk says no.
+class AtomicFile {
+  public:
+    AtomicFile(std::string path, bool overwrite);
+    ~AtomicFile();  // without commit() nothing is left
+    AtomicFile(const AtomicFile&) = delete;
+    AtomicFile& operator=(const AtomicFile&) = delete;
+
+    void write(std::span<const uint8_t> bytes);
+    void commit();  // once, after the last write
+
+  private:
+    std::string path_, temporary_;
+    int fd_ = -1;
+    bool overwrite_;
+};
+
+// The same for contents in memory.
 void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, bool overwrite);
 
 }  // namespace lumachrome

@@ -59,6 +59,31 @@ Sample make_sample(const Image& square, int64_t size, int64_t label, double ab_s
     return sample;
 }
 
+Sample centre_sample(const Photo& photo, const AugmentSpec& spec) {
+    const Image& image = photo.image;
+    const int64_t side = std::min(image.width, image.height);
+    const Image square =
+        cut(image, (image.height - side) / 2, (image.width - side) / 2, side, false);
+    return make_sample(square, spec.size, photo.label, spec.ab_scale);
+}
+
+// Rows top..bottom-1 as [rows,W,3] f32, 0..255.
+Tensor rgb_rows(const Image& image, int64_t top, int64_t bottom) {
+    Tensor rows = Tensor::empty({bottom - top, image.width, 3});
+    float* out = rows.data<float>();
+    const int64_t step = image.channels, green = image.gray() ? 0 : 1, blue = 2 * green;
+    const auto convert = [&](const auto* in, float scale) {
+        for (int64_t x = 0; x < image.width; ++x, in += step, out += 3)
+            out[0] = in[0] * scale, out[1] = in[green] * scale, out[2] = in[blue] * scale;
+    };
+    for (int64_t y = top; y < bottom; ++y)
+        if (image.bits == 8)
+            convert(image.row<uint8_t>(y), 1.0f);
+        else
+            convert(image.row<uint16_t>(y), 1 / 257.0f);  // 65535 / 255
+    return rows;
+}
+
 }  // namespace
 
 void check(const AugmentSpec& spec) {
@@ -73,9 +98,54 @@ void check(const AugmentSpec& spec) {
                          std::to_string(spec.luma_jitter));
 }
 
+Image shrink(const Image& image, int64_t shorter) {
+    if (shorter < 1)
+        throw UsageError("shrink: the shorter side must be at least 1, not " +
+                         std::to_string(shorter));
+    const int64_t side = std::min(image.width, image.height);
+    const double scale = side > shorter ? double(side) / double(shorter) : 1;
+    const auto scaled = [&](int64_t length) {
+        return std::max<int64_t>(1, std::llround(double(length) / scale));
+    };
+    Image result = Image::make(scaled(image.width), scaled(image.height), 3, 8);
+    // In bands, so that a large photo is never held as floats.
+    constexpr int64_t kBand = 8;
+    const double step = double(image.height) / double(result.height);
+    for (int64_t begin = 0; begin < result.height; begin += kBand) {
+        const int64_t end = std::min(begin + kBand, result.height);
+        const double low = double(begin) * step,
+                     high = std::min(double(end) * step, double(image.height));
+        const auto top = static_cast<int64_t>(low);
+        const Tensor rows =
+            rgb_rows(image, top, std::min(static_cast<int64_t>(std::ceil(high)), image.height));
+        const Box box{low - double(top), 0, high - low, double(image.width)};
+        const Tensor band = resize_crop(rows, box, end - begin, result.width);
+        const float* from = band.data<float>();
+        std::transform(from, from + band.numel(), result.row<uint8_t>(begin),
+                       [](float v) { return static_cast<uint8_t>(v + 0.5f); });
+    }
+    return result;
+}
+
+int64_t working_side(const AugmentSpec& spec) {
+    constexpr double kLeast = 160, kMost = 1e9;
+    const double share = spec.centre ? 1 : spec.min_scale;
+    return std::llround(std::clamp(2 * double(spec.size) / share, kLeast, kMost));
+}
+
+Photo working_copy(Photo photo, const AugmentSpec& spec) {
+    const int64_t side = working_side(spec);
+    if (std::min(photo.image.width, photo.image.height) > side)
+        photo.image = shrink(photo.image, side);
+    photo.image.icc.clear();
+    photo.image.icc.shrink_to_fit();
+    return photo;
+}
+
 Sample augment(const Photo& photo, const AugmentSpec& spec, uint64_t seed, uint32_t epoch,
                uint32_t index) {
     check(spec);
+    if (spec.centre) return centre_sample(photo, spec);
     const Image& image = photo.image;
     Random random(seed, Random::Purpose::augment, epoch, index);
     const auto shorter = static_cast<double>(std::min(image.width, image.height));
@@ -97,12 +167,9 @@ Sample augment(const Photo& photo, const AugmentSpec& spec, uint64_t seed, uint3
 }
 
 Sample centre_crop(const Photo& photo, int64_t size) {
-    check({.size = size});
-    const Image& image = photo.image;
-    const int64_t side = std::min(image.width, image.height);
-    const Image square =
-        cut(image, (image.height - side) / 2, (image.width - side) / 2, side, false);
-    return make_sample(square, size, photo.label, AugmentSpec{}.ab_scale);
+    const AugmentSpec spec{.size = size, .centre = true};
+    check(spec);
+    return centre_sample(photo, spec);
 }
 
 }  // namespace lumachrome

@@ -35,9 +35,25 @@ struct AugmentSpec {
     // the tones of old prints. Colours are kept.
     double luma_jitter = 0;
     double ab_scale = 100;  // of the target: (ab / ab_scale + 1) / 2, as in Spec
+    // No chance at all: the square in the middle as it is, the same in every epoch. For learning a
+    // few photos by heart, the test that data, loss and network fit together.
+    bool centre = false;
 };
 
 void check(const AugmentSpec& spec);
+
+// A photo of any size as 8-bit RGB without alpha and profile, its shorter side `shorter` pixels by
+// area average unless it is smaller already; nothing is ever enlarged. Memory beside the result: a
+// few rows. Throws UsageError when `shorter` is below 1.
+Image shrink(const Image& image, int64_t shorter);
+
+// What training keeps of a photo, cached or not: one whose shorter side exceeds working_side is
+// shrunk to it, any other stays untouched. The side is 2 size / min_scale, so that the smallest
+// crop still has two pixels for one of luma and four for one of ab, and at least 160, so that
+// photos prepared for training stay as they are. The gray values are averages anyway; of the
+// averaged ab, the part finer than half a pixel is lost.
+int64_t working_side(const AugmentSpec& spec);
+Photo working_copy(Photo photo, const AugmentSpec& spec);
 
 // A random square of the photo. A pure function of its arguments; seed, epoch and index are those
 // of Random.

@@ -1,25 +1,19 @@
 #include "train/dataset.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <optional>
 #include <set>
-#include <span>
 #include <string_view>
 
 #include "image/codec.hpp"
 #include "tensor/error.hpp"
-#include "tensor/file.hpp"
+#include "train/photo_list.hpp"
 #include "train/scenes.hpp"
+#include "train/tar.hpp"
 
 namespace lumachrome {
 namespace {
@@ -53,48 +47,33 @@ class FileSource : public Source {
 
 class TarSource : public Source {
   public:
-    explicit TarSource(std::string path) : path_(std::move(path)) {
-        fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-        if (fd_ < 0) throw InputError(path_ + ": cannot open: " + std::strerror(errno));
-        struct stat info {};
-        if (::fstat(fd_, &info) == 0 && S_ISREG(info.st_mode)) {
-            size_ = info.st_size;
-            return;
-        }
-        ::close(fd_);
-        throw InputError(path_ + ": an archive must be a regular file");
-    }
-    ~TarSource() override { ::close(fd_); }
-    TarSource(const TarSource&) = delete;
-    TarSource& operator=(const TarSource&) = delete;
-
-    const std::string& path() const { return path_; }
-    int64_t size() const { return size_; }
-    std::string name(const Entry& entry) const override { return path_ + ":" + entry.name; }
+    explicit TarSource(const std::string& path) : tar_(path) {}
+    const TarReader& tar() const { return tar_; }
+    std::string name(const Entry& entry) const override { return tar_.path() + ":" + entry.name; }
     Image read(const Entry& entry) const override {
+        if (auto image = read_ppm(entry)) return std::move(*image);
         std::vector<uint8_t> bytes(static_cast<size_t>(entry.bytes));
-        read_at(entry.offset, bytes.data(), entry.bytes);
+        tar_.read(entry.offset, bytes.data(), entry.bytes);
         return decode(bytes, name(entry));
     }
 
-    // pread has no shared position, so threads need no lock.
-    void read_at(int64_t offset, uint8_t* out, int64_t count) const {
-        while (count > 0) {
-            const ssize_t got = ::pread(fd_, out, static_cast<size_t>(count), offset);
-            if (got < 0 && errno == EINTR) continue;
-            if (got < 0) throw damaged(offset, std::string("cannot read: ") + std::strerror(errno));
-            if (got == 0) throw damaged(offset, "the file has become shorter");
-            out += got, offset += got, count -= got;
-        }
-    }
-    InputError damaged(int64_t offset, const std::string& rule) const {
-        return InputError(path_ + ": at byte " + std::to_string(offset) + ": " + rule);
+  private:
+    // Straight to its place. nullopt: not a PPM, or one that the decoder has to judge.
+    std::optional<Image> read_ppm(const Entry& entry) const {
+        if (!entry.name.ends_with(".ppm")) return std::nullopt;
+        uint8_t start[64];  // what `data pack` writes needs 20
+        const int64_t count = std::min<int64_t>(sizeof start, entry.bytes);
+        tar_.read(entry.offset, start, count);
+        const auto header = pnm_header({start, static_cast<size_t>(count)}, name(entry));
+        if (!header) return std::nullopt;
+        const int64_t pixels = header->width * header->height * header->channels;
+        if (pixels > entry.bytes - header->offset) return std::nullopt;
+        Image image = Image::make(header->width, header->height, header->channels, 8);
+        tar_.read(entry.offset + header->offset, image.bytes.data(), pixels);
+        return image;
     }
 
-  private:
-    std::string path_;
-    int fd_ = -1;
-    int64_t size_ = 0;
+    TarReader tar_;
 };
 
 class SceneSource : public Source {
@@ -113,100 +92,6 @@ class SceneSource : public Source {
     uint64_t seed_;
     int64_t side_;
 };
-
-bool is_photo(const fs::path& path) {
-    std::string extension = path.extension().string();
-    for (char& c : extension)
-        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    return !path.filename().string().starts_with('.') &&
-           (extension == ".jpg" || extension == ".jpeg" || extension == ".png");
-}
-
-// Lines without their ends, empty ones left out.
-std::vector<std::string> read_lines(const std::string& path) {
-    const std::vector<uint8_t> bytes = read_file(path);
-    std::vector<std::string> lines(1);
-    for (const uint8_t byte : bytes)
-        if (byte == '\n')
-            lines.emplace_back();
-        else if (byte != '\r')
-            lines.back().push_back(static_cast<char>(byte));
-    std::erase(lines, std::string());
-    return lines;
-}
-
-// --- ustar -------------------------------------------------------------------------------------
-// Header fields by byte offset (IEEE 1003.1, pax "ustar Interchange Format"): name 0..99, size
-// 124..135, checksum 148..155, type 156, magic 257..262, prefix 345..499; numbers are octal digits.
-
-constexpr int64_t kTarBlock = 512;
-using TarHeader = std::array<uint8_t, kTarBlock>;
-
-// nullopt: not an octal number (a sign, base-256, nothing at all).
-std::optional<int64_t> octal(std::span<const uint8_t> field) {
-    size_t i = 0;
-    while (i < field.size() && field[i] == ' ') ++i;
-    const size_t first = i;
-    int64_t value = 0;  // at most 12 digits: 36 bits
-    for (; i < field.size() && field[i] >= '0' && field[i] <= '7'; ++i)
-        value = value * 8 + (field[i] - '0');
-    const bool ended = i == field.size() || field[i] == 0 || field[i] == ' ';
-    return i > first && ended ? std::optional(value) : std::nullopt;
-}
-
-// Ends at a NUL, or with the field (ustar). Control characters become '?': names end up in one-line
-// messages.
-std::string text(std::span<const uint8_t> field) {
-    std::string result(field.begin(), std::find(field.begin(), field.end(), 0));
-    for (char& c : result)
-        if (static_cast<unsigned char>(c) < ' ' || c == 127) c = '?';
-    return result;
-}
-
-struct TarMember {
-    std::string name;
-    int64_t offset, bytes;
-};
-
-// The photos of an archive. Extended headers (pax, GNU) are passed over: the plain header's name
-// and size count.
-std::vector<TarMember> index_tar(const TarSource& tar) {
-    std::vector<TarMember> members;
-    for (int64_t offset = 0;;) {
-        if (tar.size() - offset < kTarBlock)
-            throw tar.damaged(offset, "the archive ends without an end-of-archive block");
-        TarHeader header;
-        tar.read_at(offset, header.data(), kTarBlock);
-        const std::span<const uint8_t> all(header);
-        if (std::all_of(all.begin(), all.end(), [](uint8_t byte) { return byte == 0; }))
-            return members;
-
-        if (!std::equal(all.begin() + 257, all.begin() + 262, "ustar"))
-            throw tar.damaged(offset, "not a ustar header");
-        int64_t sum = 8 * ' ';  // the checksum counts its own field as blanks
-        for (size_t i = 0; i < all.size(); ++i) sum += i < 148 || i >= 156 ? all[i] : 0;
-        if (octal(all.subspan(148, 8)) != sum)
-            throw tar.damaged(offset, "the header's checksum is not " + std::to_string(sum));
-        const auto size = octal(all.subspan(124, 12));
-        if (!size) throw tar.damaged(offset, "the size is not an octal number");
-        const uint8_t type = header[156];
-        const bool has_data = type < '1' || type > '6';  // links, devices, folders have none
-        const int64_t data = offset + kTarBlock, room = tar.size() - data;
-        if (has_data && *size > room)
-            throw tar.damaged(offset, "a member of " + std::to_string(*size) + " bytes, but only " +
-                                          std::to_string(room) + " follow");
-        std::string name = text(all.subspan(0, 100));
-        if (header[262] == 0) {  // old GNU archives have blanks here and other uses for the prefix
-            const std::string prefix = text(all.subspan(345, 155));
-            if (!prefix.empty()) name = prefix + "/" + name;
-        }
-        if ((type == '0' || type == 0) && is_photo(name))
-            members.push_back({std::move(name), data, *size});
-        offset = data + (has_data ? (*size + kTarBlock - 1) / kTarBlock * kTarBlock : 0);
-    }
-}
-
-// --- the set -----------------------------------------------------------------------------------
 
 class PhotoSet : public Dataset {
   public:
@@ -245,10 +130,10 @@ class PhotoSet : public Dataset {
             read_class_list(path.parent_path());
             return add_tar(path);
         }
-        if (path.extension() == ".txt") return add_list(path);
-        if (!is_photo(path))
+        if (path.extension() == ".txt") return add_list(source);
+        if (!is_photo(source))
             throw InputError(source +
-                             ": not a folder, .tar, .txt list or photo (.jpg, .jpeg, .png)");
+                             ": not a folder, .tar, .txt list or photo (.jpg, .jpeg, .png, .ppm)");
         entries_.push_back({files_, source});
     }
 
@@ -272,12 +157,12 @@ class PhotoSet : public Dataset {
             std::sort(children.begin(), children.end());
             for (const fs::path& child : children) {
                 if (!fs::is_directory(child)) {
-                    if (is_photo(child)) entries_.push_back({files_, child.string()});
+                    if (is_photo(child.string())) entries_.push_back({files_, child.string()});
                     continue;
                 }
                 std::vector<std::string> photos;
                 for (const auto& file : fs::recursive_directory_iterator(child))
-                    if (is_photo(file.path()) && !file.is_directory())
+                    if (is_photo(file.path().string()) && !file.is_directory())
                         photos.push_back(file.path().string());
                 std::sort(photos.begin(), photos.end());
                 for (std::string& photo : photos) {
@@ -291,23 +176,42 @@ class PhotoSet : public Dataset {
     }
 
     void add_tar(const fs::path& path) {
-        const auto tar = std::make_shared<const TarSource>(path.string());
-        for (TarMember& member : index_tar(*tar)) {
+        const auto source = std::make_shared<const TarSource>(path.string());
+        for (TarMember& member : source->tar().members()) {
+            if (!is_photo(member.name)) continue;
             std::string_view inside = member.name;
             if (inside.starts_with("./")) inside.remove_prefix(2);
-            const size_t slash = inside.find('/');
-            const std::string class_name(slash == inside.npos ? "" : inside.substr(0, slash));
+            const std::string class_name(folder_class(inside));
             const int64_t label = class_of(class_name, path.string() + ":" + member.name);
-            entries_.push_back({tar, std::move(member.name), member.offset, member.bytes, label});
+            entries_.push_back(
+                {source, std::move(member.name), member.offset, member.bytes, label});
         }
     }
 
-    void add_list(const fs::path& path) {
-        for (const std::string& line : read_lines(path.string())) {
-            const size_t tab = line.find('\t');
-            const std::string class_name = tab == line.npos ? "" : line.substr(tab + 1);
-            const fs::path photo = path.parent_path() / line.substr(0, tab);
-            entries_.push_back({files_, photo.string(), 0, 0, class_of(class_name, path.string())});
+    // The outermost folder, or more of the folders when the class list knows them as one class.
+    std::string_view folder_class(std::string_view inside) const {
+        const size_t first = inside.find('/');
+        if (first == inside.npos) return "";
+        for (size_t end = inside.rfind('/'); allowed_ && end > first && end != inside.npos;
+             end = inside.rfind('/', end - 1))
+            if (allowed_->count(inside.substr(0, end))) return inside.substr(0, end);
+        return inside.substr(0, first);
+    }
+
+    void add_list(const std::string& path) {
+        PhotoList list = read_photo_list(path);
+        if (!list.class_list.empty()) fix_classes(list.classes, list.class_list);
+        constexpr int64_t kNotMet = -2;
+        std::vector<int64_t> labels(list.classes.size(), kNotMet);
+        for (PhotoList::Photo& photo : list.photos) {
+            int64_t label = -1;
+            if (photo.class_index >= 0) {
+                int64_t& known = labels[static_cast<size_t>(photo.class_index)];
+                if (known == kNotMet)
+                    known = class_of(list.classes[static_cast<size_t>(photo.class_index)], path);
+                label = known;
+            }
+            entries_.push_back({files_, std::move(photo.path), 0, 0, label});
         }
     }
 
@@ -335,14 +239,15 @@ class PhotoSet : public Dataset {
 
     void read_class_list(const fs::path& folder) {
         const std::string path = (folder / "labels.txt").string();
-        if (!fs::is_regular_file(path)) return;
-        allowed_.emplace();
-        for (const std::string& name : read_lines(path)) {
-            if (!allowed_->insert(name).second)
-                throw InputError(path + ": lists '" + name + "' twice");
-            if (std::find(classes_.begin(), classes_.end(), name) == classes_.end())
-                classes_.push_back(name);
-        }
+        if (fs::is_regular_file(path)) fix_classes(read_labels(path), path);
+    }
+
+    // The source in work has these classes and no others.
+    void fix_classes(const std::vector<std::string>& names, const std::string& path) {
+        allowed_.emplace(names.begin(), names.end());
+        const std::set<std::string> known(classes_.begin(), classes_.end());
+        for (const std::string& name : names)
+            if (!known.count(name)) classes_.push_back(name);
         list_path_ = path;
     }
 
@@ -364,13 +269,16 @@ class PhotoSet : public Dataset {
             for (const auto& [name, provisional] : found_)
                 if (!listed.count(name)) classes_.push_back(name);
         }
+        std::map<std::string_view, int64_t> place;
+        for (size_t i = 0; i < classes_.size(); ++i)
+            place.try_emplace(classes_[i], static_cast<int64_t>(i));
         std::vector<int64_t> final_label(found_.size());
         for (const auto& [name, provisional] : found_) {
-            const auto at = std::find(classes_.begin(), classes_.end(), name);
-            if (at == classes_.end())
+            const auto at = place.find(name);
+            if (at == place.end())
                 throw InputError(provisional.second + ": class '" + name + "' is not one of the " +
                                  std::to_string(classes_.size()) + " known classes");
-            final_label[static_cast<size_t>(provisional.first)] = at - classes_.begin();
+            final_label[static_cast<size_t>(provisional.first)] = at->second;
         }
         for (Entry& entry : entries_)
             if (entry.label >= 0) entry.label = final_label[static_cast<size_t>(entry.label)];
@@ -380,8 +288,29 @@ class PhotoSet : public Dataset {
     std::vector<Entry> entries_;
     // While opening: the source in work, its class list, and the classes met (sorted by name).
     std::string source_, list_path_;
-    std::optional<std::set<std::string>> allowed_;
+    std::optional<std::set<std::string, std::less<>>> allowed_;
     std::map<std::string, std::pair<int64_t, std::string>> found_;
+};
+
+class Subset : public Dataset {
+  public:
+    Subset(std::shared_ptr<const Dataset> dataset, std::vector<int64_t> indices)
+        : dataset_(std::move(dataset)), indices_(std::move(indices)) {
+        for (const int64_t index : indices_)
+            if (index < 0 || index >= dataset_->size())
+                throw UsageError("subset: there is no photo " + std::to_string(index) +
+                                 " in a dataset of " + std::to_string(dataset_->size()));
+        classes_ = dataset_->classes();
+    }
+    int64_t size() const override { return static_cast<int64_t>(indices_.size()); }
+    Photo read(int64_t index) const override { return dataset_->read(at(index)); }
+    std::string name(int64_t index) const override { return dataset_->name(at(index)); }
+    int64_t label(int64_t index) const override { return dataset_->label(at(index)); }
+
+  private:
+    int64_t at(int64_t index) const { return indices_.at(static_cast<size_t>(index)); }
+    std::shared_ptr<const Dataset> dataset_;
+    std::vector<int64_t> indices_;
 };
 
 }  // namespace
@@ -389,6 +318,31 @@ class PhotoSet : public Dataset {
 std::shared_ptr<const Dataset> open_dataset(const std::vector<std::string>& sources, uint64_t seed,
                                             const std::vector<std::string>& classes) {
     return std::make_shared<const PhotoSet>(sources, seed, classes);
+}
+
+std::shared_ptr<const Dataset> subset(std::shared_ptr<const Dataset> dataset,
+                                      std::vector<int64_t> indices) {
+    return std::make_shared<const Subset>(std::move(dataset), std::move(indices));
+}
+
+Split hold_out(std::shared_ptr<const Dataset> dataset, int64_t count) {
+    const int64_t size = dataset->size();
+    if (count < 1 || count >= size)
+        throw UsageError("cannot hold out " + std::to_string(count) + " of " +
+                         std::to_string(size) + " photos; at least one must be held out and one " +
+                         "must be left to train on");
+    std::vector<int64_t> training, validation;
+    for (int64_t i = 0, index = 0; i < count; ++i) {
+        // Multiples of the golden ratio, as a fraction of 2^32, fall evenly anywhere: taking the
+        // same place of each stretch would meet one class only where the classes take turns.
+        const int64_t begin = i * size / count, end = (i + 1) * size / count;
+        const auto fraction = static_cast<uint32_t>(static_cast<uint64_t>(i + 1) * 0x9E3779B9u);
+        const int64_t chosen =
+            begin +
+            static_cast<int64_t>((uint64_t{fraction} * static_cast<uint64_t>(end - begin)) >> 32);
+        for (; index < end; ++index) (index == chosen ? validation : training).push_back(index);
+    }
+    return {subset(dataset, std::move(training)), subset(dataset, std::move(validation))};
 }
 
 }  // namespace lumachrome

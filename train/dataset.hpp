@@ -8,10 +8,11 @@
 //   shard folder a folder with *.tar: all its train-*.tar when it has such, else all its *.tar;
 //                other files in it are not looked at
 //   FILE.tar     uncompressed ustar (IEEE 1003.1), members class/name.jpg or name.jpg
-//   FILE.txt     a list: photo path, then optionally a tab and a class; paths relative to the list
+//   FILE.txt     a list: photo path, then optionally a tab and a class, or on every line a blank
+//                and a class index, as in Places365 (photo_list.hpp); paths relative to the list
 //   photo        one file, unlabeled
 //   scenes:N     N procedural photos of 128 pixels (scenes.hpp); scenes:N:SIZE sets the side
-// Photos are .jpg, .jpeg, .png in any case; names that begin with a dot are passed over. A
+// Photos are .jpg, .jpeg, .png, .ppm in any case; names that begin with a dot are passed over. A
 // labels.txt in a folder, or beside a named .tar, lists its classes one a line and fixes their
 // order.
 #pragma once
@@ -53,5 +54,18 @@ class Dataset {
 // damaged archive (the text names file and byte offset). UsageError: a malformed scenes:N.
 std::shared_ptr<const Dataset> open_dataset(const std::vector<std::string>& sources, uint64_t seed,
                                             const std::vector<std::string>& classes = {});
+
+// Some photos of another dataset, in the order given, with its classes. Throws UsageError for an
+// index outside it.
+std::shared_ptr<const Dataset> subset(std::shared_ptr<const Dataset> dataset,
+                                      std::vector<int64_t> indices);
+
+// `count` photos set aside for validation, spread evenly: one of each of `count` stretches of equal
+// length. A function of dataset size and count alone, so a resumed run holds out the same photos.
+// Throws UsageError unless 0 < count < size.
+struct Split {
+    std::shared_ptr<const Dataset> training, validation;
+};
+Split hold_out(std::shared_ptr<const Dataset> dataset, int64_t count);
 
 }  // namespace lumachrome

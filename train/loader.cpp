@@ -18,10 +18,12 @@ constexpr int64_t kMaxReplacements = 500;
 }  // namespace
 
 Loader::Loader(std::shared_ptr<const Dataset> dataset, AugmentSpec spec, int64_t batch,
-               uint64_t seed, int workers, int64_t prefetch_batches, int64_t cache_bytes)
+               uint64_t seed, int workers, int64_t prefetch_batches, int64_t cache_bytes,
+               Share share)
     : dataset_(std::move(dataset)),
       spec_(spec),
       batch_(batch),
+      share_(share),
       seed_(seed),
       prefetch_(prefetch_batches),
       cache_room_(cache_bytes) {
@@ -34,6 +36,14 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, AugmentSpec spec, int64_t
         throw UsageError("loader: batch " + std::to_string(batch) + ", workers " +
                          std::to_string(workers) + " and prefetch " +
                          std::to_string(prefetch_batches) + " must be at least 1");
+    if (cache_bytes < 0)
+        throw UsageError("loader: the cache cannot hold " + std::to_string(cache_bytes) + " bytes");
+    if (share.size < 1 || share.rank < 0 || share.rank >= share.size)
+        throw UsageError("loader: there is no process " + std::to_string(share.rank) + " of " +
+                         std::to_string(share.size));
+    if (batch % share.size != 0)
+        throw UsageError("a batch of " + std::to_string(batch) + " cannot be divided among " +
+                         std::to_string(share.size) + " processes; choose a multiple");
     cache_.resize(static_cast<size_t>(size));
     for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
 }
@@ -103,11 +113,14 @@ void Loader::work() {
 Loader::Made Loader::make(int64_t step) {
     Made made;
     Batch& batch = made.batch;
-    const int64_t size = dataset_->size(), s = spec_.size, first = step * batch_;
-    batch.step = step, batch.epoch = first / size;
-    batch.luma = Tensor::empty({batch_, s, s, 1});
-    batch.ab = Tensor::empty({batch_, s / 2, s / 2, 2});
-    for (int64_t n = 0; n < batch_ && !stop_; ++n) {
+    const int64_t size = dataset_->size(), s = spec_.size;
+    const int64_t samples = batch_ / share_.size;
+    batch.step = step, batch.epoch = step * batch_ / size;
+    batch.first = share_.rank * samples;
+    const int64_t first = step * batch_ + batch.first;
+    batch.luma = Tensor::empty({samples, s, s, 1});
+    batch.ab = Tensor::empty({samples, s / 2, s / 2, 2});
+    for (int64_t n = 0; n < samples && !stop_; ++n) {
         const Sample sample = make_sample((first + n) / size, (first + n) % size, made);
         batch.luma.batch(n).copy_from(sample.luma);
         batch.ab.batch(n).copy_from(sample.ab);
@@ -165,8 +178,9 @@ std::shared_ptr<const Photo> Loader::photo(int64_t index) {
         const std::lock_guard lock(cache_mutex_);
         if (kept) return kept;
     }
-    auto photo = std::make_shared<const Photo>(dataset_->read(index));
-    const auto bytes = static_cast<int64_t>(photo->image.bytes.size());
+    auto photo = std::make_shared<const Photo>(working_copy(dataset_->read(index), spec_));
+    const auto bytes =
+        static_cast<int64_t>(sizeof(Photo) + photo->name.size() + photo->image.bytes.size());
     const std::lock_guard lock(cache_mutex_);
     if (!kept && bytes <= cache_room_) {
         cache_room_ -= bytes;

@@ -7,6 +7,9 @@
 // the next usable one after that: far enough for a batch hardly ever to hold a photo twice, and no
 // place depends on what happened at another. So a batch is a function of (dataset, seed, step)
 // alone, whatever the number of workers, and seek() needs no history.
+//
+// Several processes cut each batch into equal parts, one after the other in order of rank: what
+// they hold together is the batch that a single process would hold, bit for bit.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -23,21 +26,31 @@
 
 namespace lumachrome {
 
+// Process `rank` of `size` processes that train together.
+struct Share {
+    int64_t rank = 0, size = 1;
+};
+
+// N samples: the batch, or the share of it.
 struct Batch {
     Tensor luma;                  // [N,S,S,1] f32, 0..1
     Tensor ab;                    // [N,S/2,S/2,2] f32, 0..1 (augment.hpp)
     std::vector<int64_t> labels;  // N class indices, -1 unlabeled
-    int64_t epoch = 0;            // of the first sample, from 0
+    int64_t first = 0;            // place of the first sample in the whole batch
+    int64_t epoch = 0;            // of the first sample of the whole batch, from 0
     int64_t step = 0;             // from 0
 };
 
 class Loader {
   public:
-    // Holds at most prefetch_batches ready or in work. Decoded photos are kept as long as they fit
-    // into cache_bytes together: decoding costs more than all the rest, and it repeats every epoch.
-    // Throws UsageError for an empty dataset, a bad spec, or a count below 1.
+    // `batch` counts the samples of all processes. Holds at most prefetch_batches ready or in work.
+    // Decoded photos, as working_copy() leaves them, are kept as long as they fit into cache_bytes
+    // together: decoding repeats every epoch. What is kept changes the time, never a sample.
+    // Throws UsageError for an empty dataset, a bad spec, a count below 1, a negative cache, or a
+    // batch that does not divide by the number of processes.
     Loader(std::shared_ptr<const Dataset> dataset, AugmentSpec spec, int64_t batch, uint64_t seed,
-           int workers, int64_t prefetch_batches = 4, int64_t cache_bytes = int64_t{2} << 30);
+           int workers, int64_t prefetch_batches = 4, int64_t cache_bytes = int64_t{2} << 30,
+           Share share = {});
     ~Loader();  // waits for the photos in work, not for whole batches
     Loader(const Loader&) = delete;
     Loader& operator=(const Loader&) = delete;
@@ -49,7 +62,8 @@ class Loader {
     // Goes on as if `step` batches had been taken. The counters stay.
     void seek(int64_t step);
 
-    // Photos passed over in the batches taken so far; a photo counts each time it is met.
+    // Photos passed over in this process's part of the batches taken so far; a photo counts each
+    // time it is met.
     int64_t skipped_corrupt() const;
     int64_t skipped_gray() const;
 
@@ -70,6 +84,7 @@ class Loader {
     const std::shared_ptr<const Dataset> dataset_;
     const AugmentSpec spec_;
     const int64_t batch_;
+    const Share share_;
     const uint64_t seed_;
     const int64_t prefetch_;
 

@@ -13,11 +13,13 @@
 namespace lumachrome {
 
 Command bench_infer_command();
+Command bench_loader_command();
 Command bench_ops_command();
 Command bench_train_command();
 Command classify_command();
 Command colorize_command();
 Command convert_command();
+Command data_pack_command();
 Command data_scan_command();
 Command data_scenes_command();
 Command doctor_command();

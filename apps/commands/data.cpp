@@ -1,12 +1,10 @@
 #include <filesystem>
-#include <string_view>
-#include <unordered_map>
 
 #include "apps/commands/commands.hpp"
 #include "image/codec.hpp"
 #include "tensor/error.hpp"
-#include "train/augment.hpp"
 #include "train/dataset.hpp"
+#include "train/pack.hpp"
 #include "train/scenes.hpp"
 
 namespace lumachrome {
@@ -19,53 +17,78 @@ struct DataOptions : RunOptions {
     uint64_t seed = 1;
 };
 
-constexpr int64_t kScanSize = 64;  // near-gray is judged on the photo shrunk to this
-
-struct Rejected {
-    int64_t corrupt = 0, near_gray = 0, duplicate = 0;
+struct DataPackOptions : RunOptions {
+    std::vector<std::string> sources;
+    std::string out;
+    int64_t size = 160, shard_mib = 512;
+    uint64_t seed = 1;  // of scenes:N
 };
+
+// What happens to each photo, on the console and for --json.
+struct Report {
+    Report(const Dataset& data, Console& console) {
+        listener.progress = [&](int64_t done) {
+            console.progress(double(done) / double(data.size()),
+                             format("%ld/%ld photos", long{done}, long{data.size()}));
+        };
+        listener.rejected = [&](const std::string& name, const std::string& reason) {
+            console.print(name + ": " + reason);
+            photos.push_back(Json::Object{{"name", name}, {"reason", reason}});
+        };
+    }
+    Report(const Report&) = delete;  // the listener refers to it
+    Report& operator=(const Report&) = delete;
+
+    ScanListener listener;
+    Json::Array photos;
+};
+
+Json scan_json(const ScanCounts& counts) {
+    Json json;
+    json.set("images", counts.images);
+    json.set("rejected", counts.rejected());
+    json.set("reasons", Json::Object{{"corrupt", counts.corrupt},
+                                     {"near_gray", counts.near_gray},
+                                     {"duplicate", counts.duplicate}});
+    return json;
+}
+
+std::string scan_text(const Dataset& data, const ScanCounts& counts) {
+    return format(
+        "%ld photos of %zu scenes, %ld to reject: %ld corrupt, %ld near gray, %ld "
+        "duplicates",
+        long{counts.images}, data.classes().size(), long{counts.rejected()}, long{counts.corrupt},
+        long{counts.near_gray}, long{counts.duplicate});
+}
+
+}  // namespace
 
 int run_data_scan(const DataOptions& options, Console& console) {
     const auto data = open_dataset(options.sources, options.seed);
-    Rejected rejected;
-    // By the hash of the decoded pixels: the same photo saved twice under two names.
-    std::unordered_map<size_t, std::string> seen;
-    Json::Array photos;
-    const auto reject = [&](const std::string& name, const std::string& reason, int64_t& count) {
-        ++count;
-        console.print(name + ": " + reason);
-        photos.push_back(Json::Object{{"name", name}, {"reason", reason}});
-    };
-    for (int64_t i = 0; i < data->size(); ++i) {
-        console.progress(double(i) / double(data->size()),
-                         format("%ld/%ld photos", long{i}, long{data->size()}));
-        try {
-            const Photo photo = data->read(i);
-            const auto& bytes = photo.image.bytes;
-            const size_t hash = std::hash<std::string_view>{}(
-                {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-            const auto [first, fresh] = seen.try_emplace(hash, photo.name);
-            if (!fresh)
-                reject(photo.name, "duplicate of " + first->second, rejected.duplicate);
-            else if (centre_crop(photo, kScanSize).near_gray)
-                reject(photo.name, "near gray", rejected.near_gray);
-        } catch (const InputError& error) {
-            reject(data->name(i), std::string("corrupt: ") + error.what(), rejected.corrupt);
-        }
-    }
-    const int64_t total = rejected.corrupt + rejected.near_gray + rejected.duplicate;
-    console.print(
-        format("%ld photos of %zu scenes, %ld to reject: %ld corrupt, %ld near gray, %ld "
-               "duplicates",
-               long{data->size()}, data->classes().size(), long{total}, long{rejected.corrupt},
-               long{rejected.near_gray}, long{rejected.duplicate}));
-    Json json;
-    json.set("images", data->size());
-    json.set("rejected", total);
-    json.set("reasons", Json::Object{{"corrupt", rejected.corrupt},
-                                     {"near_gray", rejected.near_gray},
-                                     {"duplicate", rejected.duplicate}});
-    json.set("photos", std::move(photos));
+    Report report(*data, console);
+    const ScanCounts counts = scan(*data, exec_for(options, console), report.listener);
+    console.print(scan_text(*data, counts));
+    Json json = scan_json(counts);
+    json.set("photos", std::move(report.photos));
+    console.result(json);
+    return 0;
+}
+
+int run_data_pack(const DataPackOptions& options, Console& console) {
+    const auto data = open_dataset(options.sources, options.seed);
+    Report report(*data, console);
+    const PackOptions wanted{options.out, options.size, options.shard_mib << 20};
+    const PackReport packed = pack(*data, wanted, exec_for(options, console), report.listener);
+    console.print(scan_text(*data, packed.scan));
+    console.note(format("%ld photos in %ld shards of together %.1f MiB in ", long{packed.packed},
+                        long{packed.shards}, double(packed.bytes) / (1 << 20)) +
+                 options.out);
+    Json json = scan_json(packed.scan);
+    json.set("packed", packed.packed);
+    json.set("shards", packed.shards);
+    json.set("bytes", packed.bytes);
+    json.set("out", options.out);
+    json.set("photos", std::move(report.photos));
     console.result(json);
     return 0;
 }
@@ -108,6 +131,26 @@ Command data_scan_command() {
     DataOptions& options = command.runs(run_data_scan);
     add_run_options(command, options);
     command.add("DATA", options.sources, "As for train").required();
+    return command;
+}
+
+Command data_pack_command() {
+    Command command({
+        .name = "data pack",
+        .summary = "write photos as shards that need no decoding",
+        .description = "Writes the usable photos, decoded and shrunk, as tar shards to train on.",
+        .examples = "  lumachrome data pack photos/ --out packed/\n"
+                    "  lumachrome train packed/ --out run",
+    });
+    DataPackOptions& options = command.runs(run_data_pack);
+    add_run_options(command, options);
+    command.add("DATA", options.sources, "As for train").required();
+    command.add("--out", options.out, "Folder for the shards and labels.txt; must hold neither")
+        .required();
+    command.add("--size", options.size, "Shorter side; smaller photos stay as they are")
+        .within(16, 4096);
+    command.add("--shard-mib", options.shard_mib, "Largest shard").within(1, 1 << 20);
+    command.add("--seed", options.seed, "Of scenes:N");
     return command;
 }
 

@@ -205,6 +205,16 @@ inline std::vector<Hostile> hostile_photos() {
     for (size_t i = find(jpeg, "\xff\xda") + 20; i + 2 < broken.size(); ++i)
         broken[i] = uint8_t(i * 31);
     bad("noise.jpg", broken);
+
+    const Bytes ppm = encode(striped(40, 30), Format::ppm);
+    bad("cut.ppm", cut(ppm, ppm.size() - 1));
+    bad("cut-header.ppm", cut(ppm, 6));
+    for (const std::string header : {"P6 16000 15000 255\n", "P6 999999999 999999999 255\n",
+                                     "P6 0 30 255\n", "P6 40 30 65535\n", "P6 -40 30 255\n"}) {
+        Bytes bytes(header.begin(), header.end());
+        bytes.resize(8000);
+        bad("header-" + std::to_string(all.size()) + ".ppm", bytes);
+    }
     return all;
 }
 

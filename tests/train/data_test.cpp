@@ -1,156 +1,13 @@
-// The data walk: sources of photos, crops and targets, batches, procedural scenes. All photos are
-// made here, in a temp folder.
+// Sources of photos, crops and targets, procedural scenes.
 #include <doctest/doctest.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <functional>
-#include <set>
-#include <thread>
 
-#include "image/codec.hpp"
-#include "image/color.hpp"
-#include "tensor/error.hpp"
-#include "tensor/file.hpp"
-#include "train/loader.hpp"
-#include "train/scenes.hpp"
+#include "image/resize.hpp"
+#include "train/data_fixtures.hpp"
 
 using namespace lumachrome;
-namespace fs = std::filesystem;
-
-namespace {
-
-using Bytes = std::vector<uint8_t>;
-
-class Folder {
-  public:
-    Folder() {
-        std::string pattern = (fs::temp_directory_path() / "lumachrome-data-XXXXXX").string();
-        path_ = ::mkdtemp(pattern.data());
-    }
-    ~Folder() { fs::remove_all(path_); }
-    Folder(const Folder&) = delete;
-    Folder& operator=(const Folder&) = delete;
-    std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-    std::string path() const { return path_.string(); }
-    void write(const std::string& name, const Bytes& bytes) const {
-        fs::create_directories((path_ / name).parent_path());
-        write_file_atomic(*this / name, bytes, true);
-    }
-    void write(const std::string& name, const std::string& text) const {
-        write(name, Bytes(text.begin(), text.end()));
-    }
-
-  private:
-    fs::path path_;
-};
-
-// Lossless, so that read photos can be compared.
-Bytes png(const Image& image) {
-    return encode(image, Format::png);
-}
-Bytes scene_png(uint32_t index) {
-    return png(render_scene(index % 14, 32, 5, index));
-}
-Bytes gray_png() {
-    Image image = Image::make(32, 32, 3, 8);
-    std::fill(image.bytes.begin(), image.bytes.end(), uint8_t{90});
-    return png(image);
-}
-
-constexpr size_t kBlock = 512;
-
-void seal(uint8_t* header) {  // writes the checksum of a ustar header
-    std::memset(header + 148, ' ', 8);
-    unsigned sum = 0;
-    for (size_t i = 0; i < kBlock; ++i) sum += header[i];
-    std::snprintf(reinterpret_cast<char*>(header + 148), 8, "%06o", sum);
-}
-
-Bytes tar_member(const std::string& name, const Bytes& data, char type = '0') {
-    Bytes member(kBlock + (data.size() + kBlock - 1) / kBlock * kBlock);
-    std::memcpy(member.data(), name.data(), std::min<size_t>(name.size(), 100));
-    std::snprintf(reinterpret_cast<char*>(member.data() + 124), 12, "%011zo", data.size());
-    member[156] = static_cast<uint8_t>(type);
-    std::memcpy(member.data() + 257,
-                "ustar\0"
-                "00",
-                8);
-    seal(member.data());
-    std::copy(data.begin(), data.end(), member.begin() + kBlock);
-    return member;
-}
-
-Bytes tar(const std::vector<Bytes>& members) {
-    Bytes archive;
-    for (const Bytes& member : members) archive.insert(archive.end(), member.begin(), member.end());
-    archive.resize(archive.size() + 2 * kBlock);
-    return archive;
-}
-
-template <class E>
-std::string error_of(const std::function<void()>& call) {
-    try {
-        call();
-    } catch (const E& error) {
-        return error.what();
-    }
-    return "";
-}
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
-using Names = std::vector<std::string>;
-
-Image flat(int64_t width, int64_t height, Rgb colour) {
-    Image image = Image::make(width, height, 3, 8);
-    for (int64_t i = 0; i < width * height; ++i) {
-        image.bytes[static_cast<size_t>(3 * i)] = static_cast<uint8_t>(colour.r * 255);
-        image.bytes[static_cast<size_t>(3 * i + 1)] = static_cast<uint8_t>(colour.g * 255);
-        image.bytes[static_cast<size_t>(3 * i + 2)] = static_cast<uint8_t>(colour.b * 255);
-    }
-    return image;
-}
-
-bool same(const Batch& a, const Batch& b) {
-    return bit_equal(a.luma, b.luma) && bit_equal(a.ab, b.ab) && a.labels == b.labels &&
-           a.epoch == b.epoch && a.step == b.step;
-}
-
-// `count` photos in memory; the label is the index, `broken` ones are corrupt, `gray` ones gray.
-class FakeSet : public Dataset {
-  public:
-    explicit FakeSet(int64_t count, std::set<int64_t> broken = {}, std::set<int64_t> gray = {})
-        : count_(count), broken_(std::move(broken)), gray_(std::move(gray)) {}
-    int64_t size() const override { return count_; }
-    Photo read(int64_t index) const override {
-        ++reads;
-        std::this_thread::sleep_for(delay);
-        if (index == fatal) throw std::runtime_error("the disk is on fire");
-        if (broken_.count(index)) throw InputError(name(index) + ": damaged");
-        if (gray_.count(index)) return {flat(32, 32, {.5, .5, .5}), index, name(index)};
-        return {render_scene(index % 14, 32, 1, static_cast<uint32_t>(index)), index, name(index)};
-    }
-    std::string name(int64_t index) const override { return "photo " + std::to_string(index); }
-    int64_t label(int64_t index) const override { return index; }
-
-    int64_t fatal = -1;
-    std::chrono::milliseconds delay{0};
-    mutable std::atomic<int64_t> reads = 0;
-
-  private:
-    int64_t count_;
-    std::set<int64_t> broken_, gray_;
-};
-
-constexpr AugmentSpec kSmall{.size = 16};
-
-}  // namespace
+using namespace lumachrome::fixtures;
 
 TEST_SUITE("dataset") {
     TEST_CASE("a folder per class: sorted classes, nested and unlabeled photos, no other files") {
@@ -410,6 +267,106 @@ TEST_SUITE("augment") {
             CHECK(bit_equal(augment(photo, fixed, 1, 0, index).luma, plain.luma));
     }
 
+    TEST_CASE("jitter changes brightness and contrast of the gray, and no colour") {
+        const Photo photo{render_scene(2, 64, 1, 1), 3, ""};
+        AugmentSpec spec{.size = 32};
+        double lowest = 2, highest = 0;
+        for (uint32_t index = 0; index < 20; ++index) {
+            spec.luma_jitter = 0;
+            const Sample plain = augment(photo, spec, 1, 0, index);
+            spec.luma_jitter = .3;
+            const Sample changed = augment(photo, spec, 1, 0, index);
+            CHECK(bit_equal(changed.ab, plain.ab));
+            // Two pixels that are not clamped give the straight line that all follow.
+            int64_t dark = -1, bright = -1;
+            for (int64_t i = 0; i < plain.luma.numel(); ++i) {
+                if (changed.luma.item(i) <= 0 || changed.luma.item(i) >= 1) continue;
+                if (dark < 0 || plain.luma.item(i) < plain.luma.item(dark)) dark = i;
+                if (bright < 0 || plain.luma.item(i) > plain.luma.item(bright)) bright = i;
+            }
+            REQUIRE(plain.luma.item(bright) - plain.luma.item(dark) > .1);
+            const double contrast = (changed.luma.item(bright) - changed.luma.item(dark)) /
+                                    (plain.luma.item(bright) - plain.luma.item(dark));
+            const double gray = changed.luma.item(dark) - (plain.luma.item(dark) - .5) * contrast;
+            CHECK(std::abs(contrast - 1) < .3 + 1e-4);
+            CHECK(std::abs(gray - .5) < .15 + 1e-4);
+            for (int64_t i = 0; i < plain.luma.numel(); ++i) {
+                const double line = (plain.luma.item(i) - .5) * contrast + gray;
+                REQUIRE(std::abs(changed.luma.item(i) - std::clamp(line, 0., 1.)) < 1e-4);
+            }
+            lowest = std::min(lowest, contrast), highest = std::max(highest, contrast);
+        }
+        CHECK(lowest < .9);
+        CHECK(highest > 1.1);
+    }
+
+    TEST_CASE("the centre mode leaves nothing to chance") {
+        const Photo photo{render_scene(2, 64, 1, 1), 3, ""};
+        const AugmentSpec spec{.size = 32, .min_scale = .3, .luma_jitter = .5, .centre = true};
+        const Sample plain = centre_crop(photo, 32);
+        for (uint32_t index = 0; index < 8; ++index) {
+            const Sample sample = augment(photo, spec, index, index + 1, index);
+            CHECK(bit_equal(sample.luma, plain.luma));
+            CHECK(bit_equal(sample.ab, plain.ab));
+            CHECK(sample.label == 3);
+        }
+        AugmentSpec wide = spec;
+        wide.ab_scale = 50;
+        CHECK_FALSE(bit_equal(augment(photo, wide, 0, 0, 0).ab, plain.ab));
+    }
+
+    TEST_CASE("shrink: 8-bit RGB, never larger, area averages whatever the bands") {
+        const Image scene = render_scene(3, 97, 1, 1);
+        CHECK(shrink(scene, 97).bytes == scene.bytes);
+        CHECK(shrink(scene, 500).bytes == scene.bytes);
+        Image high = Image::make(50, 211, 3, 8);
+        for (size_t i = 0; i < high.bytes.size(); ++i)
+            high.bytes[i] = static_cast<uint8_t>(i * 97 % 251);
+        const Image small = shrink(high, 13);
+        CHECK(small.width == 13);
+        CHECK(small.height == 55);  // 211 * 13 / 50 = 54.86
+        Tensor whole = Tensor::empty({211, 50, 3});
+        for (int64_t i = 0; i < whole.numel(); ++i)
+            whole.data<float>()[i] = high.bytes[static_cast<size_t>(i)];
+        const Tensor wanted = resize(whole, 55, 13);
+        for (int64_t i = 0; i < wanted.numel(); ++i)
+            REQUIRE(std::abs(wanted.item(i) - small.bytes[static_cast<size_t>(i)]) < .5 + 1e-3);
+        for (const int channels : {1, 2, 3, 4})
+            for (const int bits : {8, 16}) {
+                Image image = Image::make(40, 60, channels, bits);
+                std::fill(image.bytes.begin(), image.bytes.end(), uint8_t{77});
+                const Image result = shrink(image, 20);
+                CHECK(result.channels == 3);
+                CHECK(result.bits == 8);
+                CHECK(result.bytes == Bytes(20 * 30 * 3, 77));
+            }
+        CHECK(shrink(Image::make(3, 4000, 3, 8), 1).height == 1333);
+        CHECK_THROWS_AS(shrink(scene, 0), UsageError);
+    }
+
+    TEST_CASE("training photos of usual sizes are kept as they are, large ones shrunk") {
+        for (const int64_t size : {64, 112, 128, 224})
+            for (const double min_scale : {.3, .6, 1.})
+                for (const bool centre : {false, true}) {
+                    const AugmentSpec spec{.size = size, .min_scale = min_scale, .centre = centre};
+                    for (const int64_t side : {128, 144, 160}) {
+                        Photo photo{Image::make(side, side + 7, 4, 16), 5, "name"};
+                        photo.image.icc = {1, 2, 3};
+                        const Photo kept = working_copy(photo, spec);
+                        CHECK(kept.image.bytes == photo.image.bytes);
+                        CHECK(kept.image.icc.empty());
+                        CHECK(kept.label == 5);
+                        CHECK(kept.name == "name");
+                    }
+                }
+        const AugmentSpec spec{.size = 112, .min_scale = .7};
+        CHECK(working_side(spec) == 320);
+        const Photo kept = working_copy({render_scene(1, 400, 1, 1), 0, ""}, spec);
+        CHECK(kept.image.width == 320);
+        CHECK(working_copy(kept, spec).image.bytes == kept.image.bytes);
+        CHECK(working_side({.size = 224, .min_scale = 1e-300}) == 1'000'000'000);
+    }
+
     TEST_CASE("any photo gives finite values in range; a bad spec is refused") {
         const AugmentSpec spec{.size = 16, .min_scale = .3, .luma_jitter = .9};
         for (const auto& [width, height] : {std::pair{1, 1}, {1, 9}, {200, 3}, {5, 300}, {17, 16}})
@@ -430,115 +387,6 @@ TEST_SUITE("augment") {
               AugmentSpec{.min_scale = 1.1}, AugmentSpec{.luma_jitter = 1},
               AugmentSpec{.min_scale = std::nan("")}})
             CHECK_THROWS_AS(check(bad), UsageError);
-    }
-}
-
-TEST_SUITE("loader") {
-    TEST_CASE("every photo once an epoch, in another order each epoch") {
-        const auto data = std::make_shared<FakeSet>(12);
-        Loader loader(data, kSmall, 4, 1, 2);
-        std::vector<std::vector<int64_t>> epochs(3);
-        for (auto& epoch : epochs) {
-            for (int i = 0; i < 3; ++i) {
-                const Batch batch = loader.next();
-                epoch.insert(epoch.end(), batch.labels.begin(), batch.labels.end());
-                CHECK(batch.epoch == &epoch - epochs.data());
-                CHECK(batch.luma.shape() == Shape{4, 16, 16, 1});
-                CHECK(batch.ab.shape() == Shape{4, 8, 8, 2});
-            }
-            CHECK(std::set<int64_t>(epoch.begin(), epoch.end()).size() == 12);
-        }
-        CHECK(epochs[0] != epochs[1]);
-        CHECK(epochs[1] != epochs[2]);
-        // Later epochs come from the cache; two workers may at most both miss the same photo.
-        CHECK(data->reads <= 2 * 12);
-    }
-
-    TEST_CASE("the batch at a step depends on the seed alone: workers, prefetch, cache, seek") {
-        const auto data =
-            std::make_shared<FakeSet>(11, std::set<int64_t>{3, 4}, std::set<int64_t>{7});
-        std::vector<Batch> expected;
-        std::vector<std::pair<int64_t, int64_t>> skipped;
-        Loader loader(data, kSmall, 4, 1, 1);
-        for (int step = 0; step < 12; ++step) {
-            expected.push_back(loader.next());
-            skipped.emplace_back(loader.skipped_corrupt(), loader.skipped_gray());
-        }
-        CHECK_FALSE(same(expected[0], Loader(data, kSmall, 4, 2, 1).next()));
-        for (const int workers : {1, 2, 4}) {
-            Loader other(data, kSmall, 4, 1, workers, workers == 2 ? 1 : 4,
-                         workers == 1 ? 0 : 1 << 20);
-            for (size_t step = 0; step < expected.size(); ++step) {
-                CHECK(same(other.next(), expected[step]));
-                CHECK(other.skipped_corrupt() == skipped[step].first);
-                CHECK(other.skipped_gray() == skipped[step].second);
-            }
-            for (const int64_t step : {7, 0, 3, 4, 11}) {
-                other.seek(step);
-                CHECK(same(other.next(), expected[static_cast<size_t>(step)]));
-            }
-            other.seek(9);
-            CHECK(same(other.next(), expected[9]));
-            CHECK(same(other.next(), expected[10]));
-            CHECK_THROWS_AS(other.seek(-1), UsageError);
-        }
-    }
-
-    TEST_CASE("corrupt and near-gray photos are replaced and counted") {
-        const auto data =
-            std::make_shared<FakeSet>(10, std::set<int64_t>{2}, std::set<int64_t>{5, 6});
-        Loader loader(data, kSmall, 5, 1, 2);
-        for (int i = 0; i < 8; ++i)
-            for (const int64_t label : loader.next().labels)
-                CHECK((label != 2 && label != 5 && label != 6));
-        CHECK(loader.skipped_corrupt() >= 4);  // at its own place in each of four epochs
-        CHECK(loader.skipped_gray() >= 8);
-    }
-
-    TEST_CASE("a stand-in is cropped for its place, not as the same photo is elsewhere") {
-        Loader loader(std::make_shared<FakeSet>(3, std::set<int64_t>{0, 1}), kSmall, 3, 1, 1);
-        const Batch batch = loader.next();
-        CHECK(batch.labels == std::vector<int64_t>{2, 2, 2});
-        CHECK_FALSE(bit_equal(batch.luma.batch(0), batch.luma.batch(1)));
-        CHECK_FALSE(bit_equal(batch.luma.batch(1), batch.luma.batch(2)));
-    }
-
-    TEST_CASE("a set without a usable photo is an error, not a wait") {
-        Loader loader(std::make_shared<FakeSet>(2, std::set<int64_t>{0}, std::set<int64_t>{1}),
-                      kSmall, 2, 1, 2);
-        CHECK(contains(error_of<InputError>([&] { loader.next(); }), "no usable photo"));
-        CHECK_THROWS_AS(loader.next(), InputError);
-    }
-
-    TEST_CASE("what a worker throws reaches next(), and the batch behind it comes") {
-        const auto data = std::make_shared<FakeSet>(4);
-        data->fatal = 2;
-        Loader loader(data, kSmall, 1, 1, 2);
-        int thrown = 0;
-        for (int i = 0; i < 4; ++i) try {
-                loader.next();
-            } catch (const std::runtime_error& error) {
-                CHECK(std::string(error.what()) == "the disk is on fire");
-                ++thrown;
-            }
-        CHECK(thrown == 1);
-    }
-
-    TEST_CASE("the destructor does not finish the batches in work") {
-        const auto data = std::make_shared<FakeSet>(1000);
-        data->delay = std::chrono::milliseconds(10);  // ten seconds for a batch
-        const auto start = std::chrono::steady_clock::now();
-        { const Loader loader(data, kSmall, 1000, 1, 2); }
-        CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
-    }
-
-    TEST_CASE("bad requests") {
-        const auto data = std::make_shared<FakeSet>(4);
-        CHECK_THROWS_AS(Loader(data, kSmall, 0, 1, 1), UsageError);
-        CHECK_THROWS_AS(Loader(data, kSmall, 1, 1, 0), UsageError);
-        CHECK_THROWS_AS(Loader(data, kSmall, 1, 1, 1, 0), UsageError);
-        CHECK_THROWS_AS(Loader(data, {.size = 7}, 1, 1, 1), UsageError);
-        CHECK_THROWS_AS(Loader(std::make_shared<FakeSet>(0), kSmall, 1, 1, 1), UsageError);
     }
 }
 

@@ -510,10 +510,12 @@ TEST_CASE("image: text that inflates is skipped") {
 TEST_CASE("image: what is no photo is named") {
     CHECK(error_of({}) == "photo: the file is empty");
     CHECK(error_of({'h', 'e', 'l', 'l', 'o'}) ==
-          "photo: not a PNG or JPEG file (starts with 68 65 6c 6c)");
-    CHECK(error_of({0x89}) == "photo: not a PNG or JPEG file (starts with 89)");
+          "photo: not a PNG, JPEG or PPM file (starts with 68 65 6c 6c)");
+    CHECK(error_of({0x89}) == "photo: not a PNG, JPEG or PPM file (starts with 89)");
     CHECK(error_of({'G', 'I', 'F', '8', '9', 'a'}) ==
-          "photo: not a PNG or JPEG file (this is a GIF file)");
+          "photo: not a PNG, JPEG or PPM file (this is a GIF file)");
+    CHECK(error_of({'P', '6'}) == "photo: not a PNG, JPEG or PPM file (starts with 50 36)");
+    contains(error_of({'P', '3', ' ', '1'}), "a PPM file in text form");
 }
 
 TEST_CASE("image: files") {

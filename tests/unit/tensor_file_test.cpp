@@ -119,6 +119,26 @@ TEST_CASE("files are written whole or not at all") {
     CHECK(read_file(path) == two);
     CHECK_THROWS_AS(write_file_atomic((folder / "none" / "file").string(), one, false),
                     ResourceError);
+    const std::string late = (folder / "late").string();
+    {
+        AtomicFile dropped(late, false);
+        dropped.write(one);
+    }
+    AtomicFile streamed(late, false);
+    streamed.write(one);
+    streamed.write(two);
+    CHECK_FALSE(fs::exists(late));
+    streamed.commit();
+    CHECK(read_file(late) == std::vector<uint8_t>{1, 2, 3, 4});
+    CHECK_THROWS_AS(AtomicFile(late, false), UsageError);
+    {
+        AtomicFile replacing(late, true), overtaken((folder / "new").string(), false);
+        replacing.commit();
+        write_file_atomic((folder / "new").string(), one, false);
+        CHECK_THROWS_AS(overtaken.commit(), UsageError);
+    }
+    CHECK(read_file(late).empty());
+    fs::remove(late), fs::remove(folder / "new");
     CHECK_THROWS_AS(read_file(folder.string()), InputError);
     CHECK_THROWS_AS(read_file((folder / "none").string()), InputError);
     CHECK_THROWS_AS(read_file(path, 0), InputError);
