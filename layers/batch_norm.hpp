@@ -11,6 +11,9 @@
 // Backward in training, with xh = (x - m) / sqrt(v + eps):
 //   dbeta = sum dy    dgamma = sum dy xh    dx = gamma / sqrt(v + eps) (dy - dbeta/M - xh dgamma/M)
 // The last two terms are the paths through m and v: leaving them out is the classic mistake.
+//
+// Processes that share a batch (exec.peers) share m, v, M and, in dx, the two sums; dgamma and
+// dbeta stay those of the own share, because all gradients of parameters are averaged afterwards.
 #pragma once
 #include "autograd/tape.hpp"
 #include "tensor/choose.hpp"
@@ -53,17 +56,22 @@ void batch_norm_eval_reference(View<const T> x, View<const T> gamma, View<const 
 struct BatchNormProblem {
     int64_t M, C;  // rows and channels
 };
+// What is summed over rows comes out in f64, so that it can be summed over processes in between.
 struct BatchNormKernel {
-    // Mean and (biased) variance [C] of the rows of x, in x's type.
-    void (*statistics)(const Exec&, const BatchNormProblem&, const Tensor& x, const Tensor& mean,
-                       const Tensor& variance);
+    // moments [2,C] f64: mean of the rows of x, sum of their squared deviations from it.
+    void (*statistics)(const Exec&, const BatchNormProblem&, const Tensor& x,
+                       const Tensor& moments);
     void (*forward)(const Exec&, const BatchNormProblem&, const Tensor& x, const Tensor& mean,
                     const Tensor& inverse_std, const Tensor& gamma, const Tensor& beta,
                     const Tensor& y);
-    // `batch`: m and v came from x itself, so their paths count.
-    void (*backward)(const Exec&, const BatchNormProblem&, bool batch, const Tensor& x,
-                     const Tensor& mean, const Tensor& inverse_std, const Tensor& gamma,
-                     const Tensor& dy, std::span<const GradIn> din);
+    // sums [2,C] f64: sum dy, sum dy xh.
+    void (*backward_sums)(const Exec&, const BatchNormProblem&, const Tensor& x, const Tensor& mean,
+                          const Tensor& inverse_std, const Tensor& dy, const Tensor& sums);
+    // `sums` over the `rows` that m and v came from; undefined when they came from elsewhere, and
+    // their paths do not count.
+    void (*backward_input)(const Exec&, const BatchNormProblem&, const Tensor& x,
+                           const Tensor& mean, const Tensor& inverse_std, const Tensor& gamma,
+                           const Tensor& dy, const Tensor& sums, double rows, const GradIn& dx);
 };
 using BatchNormImpl = Implementation<BatchNormProblem, BatchNormKernel>;
 std::span<const BatchNormImpl> batch_norm_cpu();
@@ -71,10 +79,14 @@ std::span<const BatchNormImpl> batch_norm_cpu();
 // Inputs x, gamma, beta. In training the running statistics are updated in place, once per recorded
 // forward run.
 struct BatchNormOp : Op {
-    BatchNormOp(Tensor mean, Tensor variance, bool training)
-        : running_mean(std::move(mean)), running_variance(std::move(variance)), batch(training) {}
+    BatchNormOp(Tensor mean, Tensor variance, bool training, int shares_of_batch = 1)
+        : running_mean(std::move(mean)),
+          running_variance(std::move(variance)),
+          batch(training),
+          shares(shares_of_batch) {}
     Tensor running_mean, running_variance;
     bool batch;
+    int shares;  // processes that hold a share of the batch
 
     std::string name() const override { return batch ? "batch_norm" : "batch_norm_eval"; }
     Shape infer(std::span<const Shape> in) const override;
@@ -90,10 +102,14 @@ struct BatchNorm {
     Parameter weight, bias;  // gamma, beta; named as in PyTorch
     Parameter running_mean, running_var;
 
+    // A frozen layer (weight not trainable) keeps its running statistics, and normalises with them
+    // in training too: that is what it was trained to be.
     Var operator()(const Var& x) {
         Tape& tape = *x.tape;
+        const bool batch = tape.phase() == Phase::train && weight.trainable;
+        const Peers* peers = tape.exec().peers;
         return tape.apply(std::make_shared<BatchNormOp>(running_mean.value, running_var.value,
-                                                        tape.phase() == Phase::train),
+                                                        batch, peers ? peers->count() : 1),
                           {x, tape.parameter(weight), tape.parameter(bias)});
     }
     template <class F>

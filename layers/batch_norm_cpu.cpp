@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <tuple>
 #include <vector>
 
 #include "layers/batch_norm.hpp"
@@ -48,16 +49,12 @@ void chunk_statistics(const Exec& exec, const BatchNormProblem& p, const T* x, d
     }
 }
 
-void statistics(const Exec& exec, const BatchNormProblem& p, const Tensor& x, const Tensor& mean,
-                const Tensor& variance) {
+void statistics(const Exec& exec, const BatchNormProblem& p, const Tensor& x,
+                const Tensor& moments) {
     dispatch_float(x.dtype(), [&](auto t) {
         using T = decltype(t);
-        std::vector<double> m(static_cast<size_t>(p.C)), d(m);
-        chunk_statistics<T>(exec, p, x.data<T>(), m.data(), d.data());
-        for (int64_t c = 0; c < p.C; ++c) {
-            mean.data<T>()[c] = static_cast<T>(m[size_t(c)]);
-            variance.data<T>()[c] = static_cast<T>(d[size_t(c)] / double(p.M));
-        }
+        double* mean = moments.data<double>();
+        chunk_statistics<T>(exec, p, x.data<T>(), mean, mean + p.C);
     });
 }
 
@@ -79,12 +76,11 @@ void forward(const Exec& exec, const BatchNormProblem& p, const Tensor& x, const
     });
 }
 
-void backward(const Exec& exec, const BatchNormProblem& p, bool batch, const Tensor& x,
-              const Tensor& mean, const Tensor& inverse_std, const Tensor& gamma, const Tensor& dy,
-              std::span<const GradIn> din) {
+void backward_sums(const Exec& exec, const BatchNormProblem& p, const Tensor& x, const Tensor& mean,
+                   const Tensor& inverse_std, const Tensor& dy, const Tensor& sums) {
     dispatch_float(x.dtype(), [&](auto t) {
         using T = decltype(t);
-        const T *m = mean.data<T>(), *s = inverse_std.data<T>(), *g = gamma.data<T>();
+        const T *m = mean.data<T>(), *s = inverse_std.data<T>();
         const T *in = x.data<T>(), *up = dy.data<T>();
         const Tensor partial = Tensor::zeros({chunks(p), 2, p.C}, x.dtype());
         parallel_for(exec, chunks(p), [&](int64_t chunk) {
@@ -97,36 +93,39 @@ void backward(const Exec& exec, const BatchNormProblem& p, bool batch, const Ten
                     dot[c] += up[i * p.C + c] * (in[i * p.C + c] - m[c]);
                 }
         });
-        std::vector<double> sum(static_cast<size_t>(p.C)), dot(sum);  // sum dy, sum dy xh
+        sums.fill(0);
+        double *sum = sums.data<double>(), *dot = sum + p.C;
         for (int64_t chunk = 0; chunk < chunks(p); ++chunk)
             for (int64_t c = 0; c < p.C; ++c) {
-                sum[size_t(c)] += partial.data<T>()[chunk * 2 * p.C + c];
-                dot[size_t(c)] += double(partial.data<T>()[(chunk * 2 + 1) * p.C + c]) * s[c];
+                sum[c] += partial.data<T>()[chunk * 2 * p.C + c];
+                dot[c] += double(partial.data<T>()[(chunk * 2 + 1) * p.C + c]) * s[c];
             }
-        const auto add = [&](const GradIn& into, const std::vector<double>& values) {
-            if (!into) return;
-            T* out = into.grad.data<T>();
-            for (int64_t c = 0; c < p.C; ++c)
-                out[c] = static_cast<T>((into.beta == 0 ? 0 : double(out[c])) + values[size_t(c)]);
-        };
-        add(din[1], dot);
-        add(din[2], sum);
-        if (!din[0]) return;
+    });
+}
+
+void backward_input(const Exec& exec, const BatchNormProblem& p, const Tensor& x,
+                    const Tensor& mean, const Tensor& inverse_std, const Tensor& gamma,
+                    const Tensor& dy, const Tensor& sums, double rows, const GradIn& into) {
+    dispatch_float(x.dtype(), [&](auto t) {
+        using T = decltype(t);
+        const T *m = mean.data<T>(), *s = inverse_std.data<T>(), *g = gamma.data<T>();
+        const T *in = x.data<T>(), *up = dy.data<T>();
         // dx = a dy + b (x - m) + d, per channel.
         std::vector<T> a(size_t(p.C), 0), b(a), d(a);
         for (int64_t c = 0; c < p.C; ++c) {
             a[size_t(c)] = g[c] * s[c];
-            if (!batch) continue;
-            b[size_t(c)] = static_cast<T>(-a[size_t(c)] * s[c] * dot[size_t(c)] / double(p.M));
-            d[size_t(c)] = static_cast<T>(-a[size_t(c)] * sum[size_t(c)] / double(p.M));
+            if (!sums.defined()) continue;
+            const double sum = sums.data<double>()[c], dot = sums.data<double>()[p.C + c];
+            b[size_t(c)] = static_cast<T>(-a[size_t(c)] * s[c] * dot / rows);
+            d[size_t(c)] = static_cast<T>(-a[size_t(c)] * sum / rows);
         }
-        T* dx = din[0].grad.data<T>();
+        T* dx = into.grad.data<T>();
         parallel_for(exec, chunks(p), [&](int64_t chunk) {
             const int64_t end = std::min(p.M, (chunk + 1) * kRows);
             for (int64_t i = chunk * kRows; i < end; ++i) {
                 const T *row = in + i * p.C, *urow = up + i * p.C;
                 T* out = dx + i * p.C;
-                if (din[0].beta == 0)
+                if (into.beta == 0)
                     for (int64_t c = 0; c < p.C; ++c)
                         out[c] =
                             a[size_t(c)] * urow[c] + b[size_t(c)] * (row[c] - m[c]) + d[size_t(c)];
@@ -140,7 +139,7 @@ void backward(const Exec& exec, const BatchNormProblem& p, bool batch, const Ten
 }
 
 constexpr BatchNormImpl kImplementations[] = {
-    {"chunks", accepts_all, {statistics, forward, backward}},
+    {"chunks", accepts_all, {statistics, forward, backward_sums, backward_input}},
 };
 
 BatchNormProblem problem_of(const Shape& x) {
@@ -149,6 +148,22 @@ BatchNormProblem problem_of(const Shape& x) {
 
 const BatchNormKernel& kernel(const Exec& exec, const BatchNormProblem& problem) {
     return choose("batch_norm", implementations(exec.device, batch_norm_cpu), problem);
+}
+
+// Moments of the own rows -> moments of everybody's; returns the number of these rows. The mean
+// first, then the deviations from it: sums of squares would cancel.
+double combine(const Peers& peers, double rows, int64_t C, const Tensor& moments) {
+    double *mean = moments.data<double>(), *deviations = mean + C;
+    std::vector<double> sums{rows};
+    for (int64_t c = 0; c < C; ++c) sums.push_back(rows * mean[c]);
+    peers.sum(sums);
+    for (int64_t c = 0; c < C; ++c) {
+        const double everybody = sums[size_t(c) + 1] / sums[0], delta = mean[c] - everybody;
+        mean[c] = everybody;
+        deviations[c] += rows * delta * delta;
+    }
+    peers.sum({deviations, size_t(C)});
+    return sums[0];
 }
 
 }  // namespace
@@ -162,7 +177,7 @@ Shape BatchNormOp::infer(std::span<const Shape> in) const {
     if (in[0].rank() < 2 || in[1] != channels || in[2] != channels ||
         running_mean.shape() != channels)
         throw_shape_error(name(), "needs x [...,C], gamma [C], beta [C] and statistics [C]", in);
-    if (batch && in[0].rows() < 2)
+    if (batch && in[0].rows() * shares < 2)
         throw_shape_error(name(), "needs at least 2 values per channel in training", in);
     return in[0];
 }
@@ -172,10 +187,21 @@ void BatchNormOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& 
     const Tensor& x = in[0];
     const BatchNormProblem p = problem_of(x.shape());
     Tensor mean = Tensor::empty({p.C}, x.dtype()), inverse_std = Tensor::empty({p.C}, x.dtype());
-    if (batch)
-        kernel(exec, p).statistics(exec, p, x, mean, inverse_std);
-    else
+    double rows = double(p.M);
+    if (batch) {
+        const Tensor moments = Tensor::empty({2, p.C}, DType::f64);
+        kernel(exec, p).statistics(exec, p, x, moments);
+        if (shares > 1) rows = combine(*exec.peers, rows, p.C, moments);
+        dispatch_float(x.dtype(), [&](auto t) {
+            for (int64_t c = 0; c < p.C; ++c) {
+                mean.data<decltype(t)>()[c] = static_cast<decltype(t)>(moments.item(c));
+                inverse_std.data<decltype(t)>()[c] =
+                    static_cast<decltype(t)>(moments.item(p.C + c) / rows);
+            }
+        });
+    } else {
         mean.copy_from(running_mean), inverse_std.copy_from(running_variance);
+    }
     dispatch_float(x.dtype(), [&](auto t) {
         using T = decltype(t);
         for (int64_t c = 0; c < p.C; ++c) {
@@ -189,7 +215,7 @@ void BatchNormOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& 
                     });
                 };
                 blend(running_mean, c, mean.data<T>()[c]);
-                blend(running_variance, c, double(v) * double(p.M) / double(p.M - 1));
+                blend(running_variance, c, double(v) * rows / (rows - 1));
             }
             v = static_cast<T>(1 / std::sqrt(double(v) + kBatchNormEpsilon));
         }
@@ -200,9 +226,33 @@ void BatchNormOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& 
 
 void BatchNormOp::backward(const Exec& exec, const Tensor& dy, const Saved& saved,
                            std::span<const GradIn> din) const {
-    const auto& s = saved.tensors;
-    const BatchNormProblem p = problem_of(s[0].shape());
-    kernel(exec, p).backward(exec, p, batch, s[0], s[1], s[2], s[3], dy, din);
+    const auto& [x, mean, inverse_std, gamma] =
+        std::tie(saved.tensors[0], saved.tensors[1], saved.tensors[2], saved.tensors[3]);
+    const BatchNormProblem p = problem_of(x.shape());
+    Tensor sums = Tensor::empty({2, p.C}, DType::f64);
+    kernel(exec, p).backward_sums(exec, p, x, mean, inverse_std, dy, sums);
+    const auto add = [&](const GradIn& into, int64_t offset) {
+        if (!into) return;
+        dispatch_float(into.grad.dtype(), [&](auto t) {
+            auto* out = into.grad.data<decltype(t)>();
+            for (int64_t c = 0; c < p.C; ++c)
+                out[c] = static_cast<decltype(t)>((into.beta == 0 ? 0 : double(out[c])) +
+                                                  sums.item(offset + c));
+        });
+    };
+    add(din[1], p.C);
+    add(din[2], 0);
+    if (!din[0]) return;
+    double rows = double(p.M);
+    if (batch && shares > 1) {
+        std::vector<double> shared(sums.data<double>(), sums.data<double>() + 2 * p.C);
+        shared.push_back(rows);
+        exec.peers->sum(shared);
+        std::copy_n(shared.data(), 2 * p.C, sums.data<double>());
+        rows = shared.back();
+    }
+    kernel(exec, p).backward_input(exec, p, x, mean, inverse_std, gamma, dy,
+                                   batch ? sums : Tensor(), rows, din[0]);
 }
 
 void BatchNormOp::define(std::span<const View<const Dual>> in, View<Dual> y) const {

@@ -1,6 +1,6 @@
 // Dropout (Srivastava et al. 2014), inverted: kept values are scaled in training, evaluation does
-// nothing. The mask is a function of (seed, step, layer, element), so it survives a resume and does
-// not depend on threads.
+// nothing. The mask is a function of (seed, step, layer, element of the batch), so it survives a
+// resume and depends neither on threads nor on how a batch is shared between processes.
 //
 //   y(i) = x(i) / (1 - rate) where element i is kept, else 0;      dx likewise from dy
 #pragma once
@@ -13,7 +13,11 @@ struct DropoutMask {
     double rate = 0;  // share of elements dropped, in [0, 1)
     uint64_t seed = 0;
     uint32_t step = 0, layer = 0;
-    double scale(int64_t element) const;  // 0, or 1 / (1 - rate)
+    int64_t first_sample = 0;  // place of x's first sample in the whole batch, where x is a share
+    double scale(int64_t element) const;  // 0, or 1 / (1 - rate); element of the whole batch
+    int64_t first_element(const Shape& x) const {
+        return first_sample == 0 ? 0 : first_sample * (x.numel() / x[0]);
+    }
 };
 
 struct DropoutKernel {
@@ -33,7 +37,9 @@ struct DropoutOp : Op {
     void backward(const Exec&, const Tensor& dy, const Saved&,
                   std::span<const GradIn> din) const override;
     void define(std::span<const View<const Dual>> in, View<Dual> y) const override {
-        for (int64_t i = 0; i < y.numel(); ++i) y.data[i] = in[0].data[i] * Dual(mask.scale(i));
+        const int64_t first = mask.first_element(y.shape);
+        for (int64_t i = 0; i < y.numel(); ++i)
+            y.data[i] = in[0].data[i] * Dual(mask.scale(first + i));
     }
     std::optional<Rows> input_rows(Rows out) const override { return out; }
 };

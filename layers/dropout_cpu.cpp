@@ -11,9 +11,10 @@ void apply(const Exec& exec, const DropoutMask& mask, const Tensor& x, const Ten
         using T = decltype(t);
         const T* in = x.data<T>();
         T* out = y.data<T>();
+        const int64_t first = mask.first_element(x.shape());
         parallel_chunks(exec, x.numel(), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; ++i) {
-                const T value = in[i] * static_cast<T>(mask.scale(i));
+                const T value = in[i] * static_cast<T>(mask.scale(first + i));
                 out[i] = beta == 0 ? value : out[i] + value;
             }
         });

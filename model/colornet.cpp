@@ -81,7 +81,7 @@ ColorNet::GlobalFeatures ColorNet::global_features(const Var& low_of_copy) {
         y = seen(numbered("global.", i), global_conv[i](y));
     y = flatten(y);
     const auto mask = [&](uint32_t layer) {
-        return DropoutMask{spec.dropout, dropout_seed, dropout_step, layer};
+        return DropoutMask{spec.dropout, dropout_seed, dropout_step, layer, dropout_first_sample};
     };
     y = dropout(seen("global.fc1", global_fc[0](y)), mask(1));
     const Var semantics = dropout(seen("global.fc2", global_fc[1](y)), mask(2));

@@ -57,9 +57,11 @@ struct ColorNet {
 
     // Called with each stage's name and value as it is computed; for goldens and explanations.
     std::function<void(const std::string&, const Var&)> observe;
-    // Dropout draws its masks from these; the trainer advances the step.
+    // Dropout draws its masks from these; the trainer advances the step. A process that holds a
+    // share of the batch says where it begins.
     uint64_t dropout_seed = 0;
     uint32_t dropout_step = 0;
+    int64_t dropout_first_sample = 0;
 
   private:
     Var seen(const std::string& name, Var value) const {

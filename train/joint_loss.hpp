@@ -18,18 +18,23 @@ struct JointLoss {
     std::optional<Var> classes;  // scalar; none without the global branch
     double alpha;
 
-    JointLoss(const ColorNet::Output& output, const Tensor& target, const Labels& labels, double a)
-        : color(mse_loss(output.color, output.color.tape->input(target))), alpha(a) {
+    // `class_weight_factor` corrects alpha where `output` is one of several equal shares of a batch
+    // with labels unevenly spread (PeerGroup::share_of): the colour term of the batch is then the
+    // mean of its shares', and so is the class term.
+    JointLoss(const ColorNet::Output& output, const Tensor& target, const Labels& labels, double a,
+              double class_weight_factor = 1)
+        : color(mse_loss(output.color, output.color.tape->input(target))),
+          alpha(a * class_weight_factor) {
         if (output.logits) classes = cross_entropy(*output.logits, labels);
     }
     double total() const {
         return color.value.item() + (classes ? alpha * classes->value.item() : 0);
     }
-    void backward() const {
+    void backward(const Tape::Ready& ready = {}) const {
         if (classes)
-            color.tape->backward({{color, 1.0}, {*classes, alpha}});
+            color.tape->backward({{color, 1.0}, {*classes, alpha}}, ready);
         else
-            color.tape->backward({{color, 1.0}});
+            color.tape->backward({{color, 1.0}}, ready);
     }
 };
 

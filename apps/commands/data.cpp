@@ -61,8 +61,6 @@ std::string scan_text(const Dataset& data, const ScanCounts& counts) {
         long{counts.near_gray}, long{counts.duplicate});
 }
 
-}  // namespace
-
 int run_data_scan(const DataOptions& options, Console& console) {
     const auto data = open_dataset(options.sources, options.seed);
     Report report(*data, console);

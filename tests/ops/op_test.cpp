@@ -5,6 +5,7 @@
 #include "layers/batch_norm.hpp"
 #include "layers/conv2d.hpp"
 #include "layers/cross_entropy.hpp"
+#include "layers/dropout.hpp"
 #include "layers/fusion.hpp"
 #include "layers/linear.hpp"
 #include "layers/mse_loss.hpp"
@@ -216,4 +217,44 @@ TEST_CASE("batch norm moves its running statistics as PyTorch does") {
     op.forward(Exec{}, std::vector<Tensor>{x, Tensor::full({1}, 1), Tensor::zeros({1})}, y, &saved);
     CHECK(mean.item() == doctest::Approx(0.15));
     CHECK(variance.item() == doctest::Approx(0.9 + 0.1 * 5.0 / 3));  // unbiased: 5/3, not 5/4
+}
+
+TEST_CASE("a frozen batch norm normalises with its running statistics, and keeps them") {
+    BatchNorm norm(2);
+    norm.running_mean.value.fill(3);
+    norm.running_var.value.fill(4);
+    const Tensor x = random_tensor({5, 2}, 1, DType::f32, -1, 1);
+    const auto run_in = [&](Phase phase) {
+        Tape tape(phase, Exec{});
+        return norm(tape.input(x)).value;
+    };
+    const Tensor evaluated = run_in(Phase::eval);
+    CHECK_FALSE(bit_equal(run_in(Phase::train), evaluated));
+    norm.running_mean.value.fill(3);
+    norm.running_var.value.fill(4);
+    norm.weight.trainable = norm.bias.trainable = false;
+    CHECK(bit_equal(run_in(Phase::train), evaluated));
+    CHECK(norm.running_mean.value.item() == 3);
+    CHECK(norm.running_var.value.item() == 4);
+    Tape tape(Phase::train, Exec{});  // what lies before it still learns
+    const Var in = tape.input(x, true);
+    tape.backward_from({{norm(in), Tensor::full({5, 2}, 1)}});
+    CHECK(tape.grad(in).item() == doctest::Approx(1 / std::sqrt(4 + kBatchNormEpsilon)));
+}
+
+TEST_CASE("dropout on a share of the batch draws the rows of the whole batch's mask") {
+    const Tensor x = Tensor::full({6, 3, 2, 5}, 1);
+    Tensor whole = Tensor::empty(x.shape());
+    DropoutMask mask{0.5, 7, 2, 1};
+    DropoutOp(mask).forward(Exec{}, std::vector<Tensor>{x}, whole, nullptr);
+    for (int64_t n = 0; n < 6; ++n) {
+        mask.first_sample = n;
+        const DropoutOp op(mask);
+        Tensor y = Tensor::empty({1, 3, 2, 5}), dx = Tensor::empty({1, 3, 2, 5});
+        op.forward(Exec{}, std::vector<Tensor>{x.batch(n)}, y, nullptr);
+        CHECK(bit_equal(y, whole.batch(n)));
+        const GradIn din{dx, 0};
+        op.backward(Exec{}, x.batch(n), {}, {&din, 1});
+        CHECK(bit_equal(dx, whole.batch(n)));
+    }
 }
