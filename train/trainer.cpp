@@ -4,7 +4,6 @@
 #include <cmath>
 #include <filesystem>
 
-#include "image/codec.hpp"
 #include "tensor/error.hpp"
 
 namespace lumachrome {
@@ -14,54 +13,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-Json to_json(const TrainReport& r) {
-    Json line;
-    line.set("step", r.step);
-    line.set("epoch", r.epoch);
-    line.set("color_loss", r.color_loss);
-    line.set("class_loss", r.class_loss);
-    line.set("top1", r.top1);
-    line.set("gradient_norm", r.gradient_norm);
-    line.set("learning_rate", r.learning_rate);
-    line.set("images_per_second", r.images_per_second);
-    line.set("seconds", r.seconds);
-    return line;
-}
-
-Json to_json(const ValidationResult& v) {
-    Json json;
-    json.set("images", v.images);
-    json.set("color_loss", v.color_loss);
-    json.set("class_loss", v.class_loss);
-    json.set("top1", v.top1);
-    json.set("rmse_ab", v.rmse_ab);
-    json.set("gray_rmse_ab", v.gray_rmse_ab);
-    json.set("psnr_rgb", v.psnr_rgb);
-    json.set("delta_e2000_mean", v.delta_e2000_mean);
-    json.set("colorfulness", v.colorfulness);
-    json.set("colorfulness_truth", v.colorfulness_truth);
-    json.set("near_gray_fraction", v.near_gray_fraction);
-    Json::Array classes;
-    for (const ClassAccuracy& c : v.classes)
-        classes.push_back(Json::Object{{"label", c.label},
-                                       {"images", c.images},
-                                       {"top1", double(c.correct) / double(c.images)}});
-    json.set("classes", std::move(classes));
-    return json;
-}
-
-Json to_json(const std::vector<LayerStatistics>& layers) {
-    Json::Array all;
-    for (const LayerStatistics& l : layers)
-        all.push_back(Json::Object{{"name", l.name},
-                                   {"activation_mean", l.activation_mean},
-                                   {"activation_std", l.activation_std},
-                                   {"activation_zero", l.activation_zero},
-                                   {"weight_rms", l.weight_rms},
-                                   {"gradient_rms", l.gradient_rms}});
-    return all;
 }
 
 std::string joined(const std::vector<std::string>& words) {
@@ -128,7 +79,7 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
         if (error) throw ResourceError(options_.run + ": cannot create: " + error.message());
     }
     if (first()) {
-        log_.emplace(options_.run, progress_.step);
+        log_.emplace(options_.run, progress_.step, options_.tensorboard);
         remove_leftovers(options_.run);
     }
     compare_weights();  // also: nobody trains before rank 0 has its folder
@@ -220,25 +171,7 @@ bool Trainer::validate(int64_t epoch, bool final, const TrainEvents& events) {
         extra["training_step"] = std::to_string(progress_.step);
         save_model(best_path(options_.run), state(), extra);
     });
-    try_to(events, [&] {
-        Json line;
-        line.set("step", progress_.step);
-        line.set("epoch", epoch);
-        if (final) line.set("final", true);
-        line.set("validation", to_json(*validated_));
-        line.set("layers", to_json(validated_->layers));
-        line.set("seconds", progress_.seconds);
-        log_->add(line);
-    });
-    try_to(events, [&] {
-        std::error_code error;
-        const std::string folder = options_.run + "/samples";
-        std::filesystem::create_directories(folder, error);
-        char name[40];
-        std::snprintf(name, sizeof name, "/step-%08lld.png",
-                      static_cast<long long>(progress_.step));
-        write_image(folder + name, validated_->samples, true);
-    });
+    try_to(events, [&] { log_->validation(progress_, epoch, *validated_, final); });
     if (events.validated) events.validated(progress_.step, *validated_, best);
     return options_.patience > 0 && progress_.validations_since_best >= options_.patience;
 }
@@ -300,7 +233,7 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
         last_.seconds = seconds_before + seconds_since(start);
         if (events.progress) events.progress(last_);
         const bool log_due = progress_.step % options_.log_steps == 0;
-        if (log_due && log_) try_to(events, [&] { log_->add(to_json(last_)); });
+        if (log_due && log_) try_to(events, [&] { log_->training(last_); });
         if (log_due) progress_.window = {};
         bool out_of_patience = false;
         const bool validation_due = progress_.step % options_.validation_steps == 0;
@@ -327,6 +260,8 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
     // After the state: a run that goes on from here has not seen this validation.
     if (end == TrainEnd::limit && validation_ && progress_.step % options_.validation_steps != 0)
         validate(last_.epoch, true, events);
+    else if (log_)
+        try_to(events, [&] { log_->report(); });
     return end;
 }
 

@@ -34,6 +34,7 @@ struct TrainOptions {
     int64_t checkpoint_steps = 0;     // additionally every so many steps; 0: by time alone
     int64_t keep = 1;                 // states of the last saves
     int64_t log_steps = 20;
+    bool tensorboard = false;                   // also event files
     std::shared_ptr<const Dataset> validation;  // null: no validation
     int64_t validation_steps = 500, validation_photos = 192;
     int64_t patience = 0;  // end after so many validations without a better one; 0: never
@@ -44,15 +45,6 @@ struct TrainOptions {
     int64_t cache_bytes = int64_t{2} << 30;  // of decoded photos
     Metadata metadata;                       // added to the checkpoints, e.g. licence of the photos
     Watch* watch = nullptr;                  // sees every op of every step
-};
-
-// Averages since the last line of the log.
-struct TrainReport {
-    int64_t step = 0, epoch = 0, total_steps = 0;
-    double color_loss = 0, class_loss = 0, top1 = 0;  // top1: share of labelled samples
-    double gradient_norm = 0, learning_rate = 0;
-    double images_per_second = 0, seconds = 0, seconds_left = 0;
-    int64_t skipped_corrupt = 0, skipped_gray = 0;
 };
 
 // What happens during a run, for whoever shows it. Each may be empty.

@@ -9,6 +9,7 @@
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
 #include "train/distributed/launch.hpp"
+#include "train/report/report.hpp"
 #include "train/trainer.hpp"
 
 namespace lumachrome {
@@ -37,7 +38,7 @@ struct TrainCommandOptions : RunOptions {
     std::string precision = "f32";
     uint64_t seed = 1;
     int workers = 1, processes = 1;
-    bool sync_batch_norm = false;
+    bool sync_batch_norm = false, tensorboard = false;
     double checkpoint_minutes = 5;
     int64_t checkpoint_steps = 0, keep = 1, validation_steps = 500, patience = 0;
     std::vector<std::string> metadata;  // KEY=VALUE
@@ -235,6 +236,7 @@ TrainOptions train_options(const TrainCommandOptions& options, const Spec& spec)
     train.checkpoint_steps = options.checkpoint_steps;
     train.keep = options.keep;
     train.validation_steps = options.validation_steps;
+    train.tensorboard = options.tensorboard;
     train.patience = options.patience;
     train.sync_batch_norm = options.sync_batch_norm;
     train.workers = options.workers;
@@ -392,7 +394,8 @@ int run_train(const TrainCommandOptions& options, Console& console) {
     if (end == TrainEnd::patience)
         console.note(format("validation has not improved since step %ld; %s holds that model",
                             long{trainer.progress().best_step}, best_path(options.out).c_str()));
-    console.note("saved " + model_path(options.out));
+    console.note("saved " + model_path(options.out) + "; the curves are in " +
+                 report_path(options.out));
     if (!options.overfit) return kOk;
     const bool learned = last.color_loss < kOverfitShare * guessing;
     console.note(format("color loss %.5f, %.1f %% of guessing: %s", last.color_loss,
@@ -499,6 +502,7 @@ Command train_command() {
         .at_least(0);
     command.add("--keep", options.keep, "States of the last saves to keep").within(1, 1000);
     command.add("--validation-steps", options.validation_steps, "Between validations").at_least(1);
+    command.add("--tensorboard", options.tensorboard, "Also write TensorBoard event files");
     command.add("--metadata", options.metadata, "KEY=VALUE for the checkpoints, e.g. licence=...");
     command.add_config_file("--config", options.resolved,
                             "Options from a file, one name=value a line");
