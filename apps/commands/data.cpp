@@ -137,8 +137,7 @@ Command data_pack_command() {
         .name = "data pack",
         .summary = "write photos as shards that need no decoding",
         .description = "Writes the usable photos, decoded and shrunk, as tar shards to train on.",
-        .examples = "  lumachrome data pack photos/ --out packed/\n"
-                    "  lumachrome train packed/ --out run",
+        .examples = "  lumachrome data pack photos/ --out packed/     then: train packed/",
     });
     DataPackOptions& options = command.runs(run_data_pack);
     add_run_options(command, options);

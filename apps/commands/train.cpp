@@ -335,6 +335,7 @@ int run_processes(int count, Console& console) {
 int run_train(const TrainCommandOptions& options, Console& console) {
     if (options.processes > 1 && started_processes() == 1)
         return run_processes(options.processes, console);
+    stop_on_signals();  // before MPI, and before work that is worth saving
     const PeerGroup peers;
     if (peers.rank() != 0) console.options = {.quiet = true};  // one of them speaks for all
     if (options.precision == "bf16")
@@ -349,8 +350,11 @@ int run_train(const TrainCommandOptions& options, Console& console) {
         choose_validation(options, begin.spec, begin.data, train, console);
         set_limits(options, begin.data->size(), train);
     }
-    if (train.batch < 2 && begin.spec.batch_norm)
-        throw UsageError("--batch 1: batch norm needs at least 2 photos a step");
+    const int64_t share = train.sync_batch_norm ? train.batch : train.batch / peers.count();
+    if (share < 2 && begin.spec.batch_norm)
+        throw UsageError(
+            format("--batch %ld: batch norm needs at least 2 photos a step", long{train.batch}) +
+            (peers.count() > 1 ? " and process; or --sync-bn" : ""));
 
     auto net = std::make_unique<ColorNet>(
         begin.spec, options.resume ? std::nullopt : std::optional<uint64_t>(options.seed));
@@ -364,7 +368,6 @@ int run_train(const TrainCommandOptions& options, Console& console) {
             {reinterpret_cast<const uint8_t*>(options.resolved.data()), options.resolved.size()},
             true);
 
-    stop_on_signals();
     const double seconds_before = trainer.progress().seconds;
     if (peers.count() > 1)
         console.note(format("%d processes, each %ld photos of a batch on %d threads", peers.count(),

@@ -63,7 +63,8 @@ std::string training_line(int64_t step, double color_loss) {
 std::string validation_line(int64_t step, double rmse_ab) {
     std::ostringstream line;
     line << R"({"step":)" << step << R"(,"epoch":1,"seconds":)" << step
-         << R"(,"validation":{"images":30,"color_loss":0.01,"class_loss":1.5,"top1":0.25,)"
+         << R"(,"validation":{"images":30,"color_loss":)" << rmse_ab / 1000
+         << R"(,"class_loss":1.5,"top1":0.25,)"
          << R"("rmse_ab":)" << rmse_ab << R"(,"psnr_rgb":21.5,"delta_e2000_mean":null,)"
          << R"("colorfulness":20,"colorfulness_truth":50,"near_gray_fraction":0.5,)"
          << R"("gray_rmse_ab":16,"classes":[)"
