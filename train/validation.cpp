@@ -80,6 +80,81 @@ Tensor rows(const Tensor& all, int64_t begin, int64_t end) {
     return part;
 }
 
+// The first value of every stage: the low-level stack runs on the photo before it does on the copy.
+void observe_layers(ColorNet& net, std::vector<LayerStatistics>& layers) {
+    net.observe = [&](const std::string& name, const Var& value) {
+        const auto known = [&](const LayerStatistics& layer) { return layer.name == name; };
+        if (std::none_of(layers.begin(), layers.end(), known))
+            layers.push_back(statistics_of(name, value.value));
+    };
+}
+
+struct Pictures {
+    Image gray, result, truth;
+};
+
+// luma [1,S,S,1]; output and target [1,S/2,S/2,2] in 0..1.
+Pictures pictures_of(const Tensor& luma, const Tensor& output, const Tensor& target,
+                     double ab_scale) {
+    const int64_t size = luma.shape()[1];
+    const Tensor y = luma.reshape({size, size, 1});
+    const Shape half{size / 2, size / 2, 2};
+    const Image plain = eight_bit_gray(y);
+    return {merge_luma_chroma(plain, y, Tensor::zeros({size, size, 2})),
+            coloured(plain, y, output.reshape(half), ab_scale),
+            coloured(plain, y, target.reshape(half), ab_scale)};
+}
+
+struct PhotoScore {
+    ColorQuality quality;
+    double gray_rmse_ab = 0, colorfulness_truth = 0;
+};
+
+void add_share(ValidationResult& sum, const PhotoScore& score, double share) {
+    sum.psnr_rgb += share * score.quality.psnr_rgb;
+    sum.rmse_ab += share * score.quality.rmse_ab;
+    sum.delta_e2000_mean += share * score.quality.delta_e2000_mean;
+    sum.colorfulness += share * score.quality.colorfulness;
+    sum.near_gray_fraction += share * score.quality.near_gray_fraction;
+    sum.gray_rmse_ab += share * score.gray_rmse_ab;
+    sum.colorfulness_truth += share * score.colorfulness_truth;
+}
+
+// Which scenes were told right, over all batches.
+class SceneTally {
+  public:
+    explicit SceneTally(const std::vector<std::string>& names) : classes_(names.size()) {
+        for (size_t c = 0; c < names.size(); ++c) classes_[c].label = names[c];
+    }
+    // `loss`: mean cross-entropy over the labelled ones.
+    void add(const Tensor& logits, const Labels& labels, double loss) {
+        int64_t labelled = 0;
+        for (size_t i = 0; i < labels.size(); ++i) {
+            if (labels[i] < 0) continue;
+            const int64_t count = logits.shape()[1];
+            const float* row = logits.data<float>() + static_cast<int64_t>(i) * count;
+            const bool right = std::max_element(row, row + count) - row == labels[i];
+            ClassAccuracy& known = classes_[static_cast<size_t>(labels[i])];
+            ++known.images, ++labelled;
+            known.correct += right, correct_ += right;
+        }
+        labelled_ += labelled;
+        loss_ += loss * double(labelled);
+    }
+    void finish(ValidationResult& result) const {
+        const double unknown = std::numeric_limits<double>::quiet_NaN();
+        result.class_loss = labelled_ > 0 ? loss_ / double(labelled_) : unknown;
+        result.top1 = labelled_ > 0 ? double(correct_) / double(labelled_) : unknown;
+        for (const ClassAccuracy& known : classes_)
+            if (known.images > 0) result.classes.push_back(known);
+    }
+
+  private:
+    std::vector<ClassAccuracy> classes_;
+    int64_t labelled_ = 0, correct_ = 0;
+    double loss_ = 0;
+};
+
 }  // namespace
 
 Validation::Validation(const Dataset& data, int64_t count, int64_t size)
@@ -111,21 +186,12 @@ Validation::Validation(const Dataset& data, int64_t count, int64_t size)
 ValidationResult Validation::run(ColorNet& net, const Exec& exec, int64_t batch) const {
     ValidationResult result;
     result.images = images();
-    std::vector<ClassAccuracy> classes(class_names_.size());
-    const auto n = static_cast<size_t>(images());
-    std::vector<std::vector<Image>> tiles(std::min<size_t>(kSamples, n));
-    std::vector<ColorQuality> ours(n), gray(n);
-    std::vector<double> truth(n);
-    int64_t labelled = 0, correct = 0;
-    const int64_t size = luma_.shape()[1];
+    std::vector<PhotoScore> scores(static_cast<size_t>(images()));
+    std::vector<std::vector<Image>> tiles(std::min(static_cast<size_t>(kSamples), scores.size()));
+    SceneTally scenes(class_names_);
     for (int64_t begin = 0; begin < images(); begin += batch) {
         const int64_t end = std::min(images(), begin + batch);
-        if (begin == 0)
-            net.observe = [&](const std::string& name, const Var& value) {
-                const auto known = [&](const LayerStatistics& l) { return l.name == name; };
-                if (std::none_of(result.layers.begin(), result.layers.end(), known))
-                    result.layers.push_back(statistics_of(name, value.value));
-            };
+        if (begin == 0) observe_layers(net, result.layers);
         Tape tape(Phase::eval, exec);
         const NetInput in = net_input(tape, net, rows(luma_, begin, end));
         const ColorNet::Output output = net(in.x, in.copy);
@@ -134,54 +200,23 @@ ValidationResult Validation::run(ColorNet& net, const Exec& exec, int64_t batch)
         const Tensor target = rows(ab_, begin, end);
         const JointLoss loss(output, target.to(output.color.value.dtype()), labels, 0);
         result.color_loss += loss.color.value.item() * double(end - begin) / double(images());
+        if (output.logits)
+            scenes.add(output.logits->value.to(DType::f32), labels, loss.classes->value.item());
         const Tensor color = output.color.value.to(DType::f32);
         parallel_for(exec, end - begin, [&](int64_t i) {
-            const auto at = size_t(begin + i);
-            const Tensor y = luma_.batch(begin + i).reshape({size, size, 1});
-            const auto half = [&](const Tensor& t) {
-                return t.batch(i).reshape({size / 2, size / 2, 2});
-            };
-            const Image plain = eight_bit_gray(y);
-            const Image result_image = coloured(plain, y, half(color), net.spec.ab_scale);
-            const Image truth_image = coloured(plain, y, half(target), net.spec.ab_scale);
-            const Image gray_image = merge_luma_chroma(plain, y, Tensor::zeros({size, size, 2}));
-            ours[at] = compare(result_image, truth_image);
-            gray[at] = compare(gray_image, truth_image);
-            truth[at] = colorfulness(truth_image);
-            if (at < tiles.size()) tiles[at] = {gray_image, result_image, truth_image};
+            const auto at = static_cast<size_t>(begin + i);
+            const Pictures pictures = pictures_of(luma_.batch(begin + i), color.batch(i),
+                                                  target.batch(i), net.spec.ab_scale);
+            scores[at] = {compare(pictures.result, pictures.truth),
+                          compare(pictures.gray, pictures.truth).rmse_ab,
+                          colorfulness(pictures.truth)};
+            if (at < tiles.size()) tiles[at] = {pictures.gray, pictures.result, pictures.truth};
         });
-        if (!output.logits) continue;
-        const Tensor logits = output.logits->value.to(DType::f32);
-        const int64_t labelled_before = labelled;
-        for (size_t i = 0; i < labels.size(); ++i) {
-            if (labels[i] < 0) continue;
-            const float* row = logits.data<float>() + int64_t(i) * logits.shape()[1];
-            const bool hit = std::max_element(row, row + logits.shape()[1]) - row == labels[i];
-            ClassAccuracy& known = classes[size_t(labels[i])];
-            ++known.images, ++labelled;
-            known.correct += hit, correct += hit;
-        }
-        result.class_loss += loss.classes->value.item() * double(labelled - labelled_before);
     }
-    for (size_t i = 0; i < n; ++i) {
-        result.psnr_rgb += ours[i].psnr_rgb / double(n);
-        result.rmse_ab += ours[i].rmse_ab / double(n);
-        result.delta_e2000_mean += ours[i].delta_e2000_mean / double(n);
-        result.colorfulness += ours[i].colorfulness / double(n);
-        result.near_gray_fraction += ours[i].near_gray_fraction / double(n);
-        result.gray_rmse_ab += gray[i].rmse_ab / double(n);
-        result.colorfulness_truth += truth[i] / double(n);
-    }
-    const double unknown = std::numeric_limits<double>::quiet_NaN();
-    result.class_loss = labelled > 0 ? result.class_loss / double(labelled) : unknown;
-    result.top1 = labelled > 0 ? double(correct) / double(labelled) : unknown;
-    for (size_t c = 0; c < classes.size(); ++c)
-        if (classes[c].images > 0) {
-            classes[c].label = class_names_[c];
-            result.classes.push_back(classes[c]);
-        }
+    for (const PhotoScore& score : scores) add_share(result, score, 1.0 / double(images()));
+    scenes.finish(result);
     add_weights(net, result.layers);
-    result.samples = contact_sheet(tiles, kSampleColumns, size);
+    result.samples = contact_sheet(tiles, kSampleColumns, luma_.shape()[1]);
     return result;
 }
 
