@@ -150,3 +150,109 @@ TEST_CASE("evaluation of a perfect and of a gray result") {
     CHECK(e.gray_baseline.rmse_ab > 3);
     CHECK(e.top5 >= e.top1);
 }
+
+TEST_CASE("the step schedule falls by its factor after every stair, after the warm-up") {
+    const Schedule s{
+        .kind = Schedule::steps, .warmup_steps = 10, .step_length = 100, .step_factor = 0.5};
+    CHECK(s.factor(0, 0) == doctest::Approx(0.1));
+    CHECK(s.factor(9, 0) == 1);
+    CHECK(s.factor(109, 0) == 1);
+    CHECK(s.factor(110, 0) == 0.5);
+    CHECK(s.factor(310, 0) == doctest::Approx(0.125));
+}
+
+TEST_CASE("weight averages follow their formula, and the model file holds them") {
+    const Folder folder;
+    TrainOptions o = options(folder.run("run"), 3);
+    o.ema_decay = 0.15;  // under the ramp's (1 + t) / (10 + t) from the first step on
+    const auto data = open_dataset({"scenes:40"}, 1);
+    Trainer trainer(std::make_unique<ColorNet>(tiny(*data), 1), data, o, Exec{{}, 2});
+    const auto bias = [&] { return trainer.net().output.weight.value.clone(); };
+    Tensor expected = bias();
+    TrainEvents events;
+    events.progress = [&](const TrainReport&) {
+        const Tensor now = bias();
+        for (int64_t i = 0; i < now.numel(); ++i)
+            expected.data<float>()[i] +=
+                (1 - 0.15f) * (now.data<float>()[i] - expected.data<float>()[i]);
+    };
+    const std::atomic<bool> stop = false;
+    trainer.run(stop, events);
+    const TensorFile model = read_tensor_file(model_path(o.run));
+    const Tensor saved = to_memory_order(model.tensors.at("output.conv.weight"));
+    for (int64_t i = 0; i < saved.numel(); ++i)
+        CHECK(saved.data<float>()[i] == doctest::Approx(expected.data<float>()[i]).epsilon(1e-5));
+    // Training itself goes on with the last weights.
+    CHECK_FALSE(bit_equal(bias(), saved));
+}
+
+TEST_CASE("frozen stages keep every bit, their running statistics too") {
+    const Folder folder;
+    TrainOptions o = options(folder.run("run"), 3);
+    o.freeze = {"low", "global"};
+    const auto data = open_dataset({"scenes:40"}, 1);
+    Trainer trainer(std::make_unique<ColorNet>(tiny(*data), 1), data, o, Exec{{}, 2});
+    std::map<std::string, Tensor> before;
+    trainer.net().visit(
+        [&](const std::string& name, Parameter& p) { before[name] = p.value.clone(); });
+    const std::atomic<bool> stop = false;
+    trainer.run(stop);
+    trainer.net().visit([&](const std::string& name, Parameter& p) {
+        CAPTURE(name);
+        const bool frozen = name.starts_with("low.") || name.starts_with("global.");
+        // Biases before batch norm have no gradient but rounding's.
+        if (frozen || !name.ends_with("conv.bias"))
+            CHECK(bit_equal(p.value, before[name]) == frozen);
+    });
+    o.freeze = {"nonsense"};
+    o.run = folder.run("other");
+    CHECK_THROWS_AS(Trainer(std::make_unique<ColorNet>(tiny(*data), 1), data, o, Exec{{}, 2}),
+                    UsageError);
+}
+
+TEST_CASE("training ends when validation stops improving, and keeps the best and the last states") {
+    const Folder folder;
+    const auto data = open_dataset({"scenes:40"}, 1);
+    TrainOptions o = options(folder.run("run"), 100);
+    o.optimizer = optimizer_spec("sgd");
+    o.optimizer.learning_rate = 1e-12;  // nothing improves but by running statistics
+    o.validation = data;
+    o.validation_steps = 1;
+    o.validation_photos = 4;
+    o.patience = 2;
+    o.checkpoint_steps = 1;
+    o.keep = 2;
+    Trainer trainer(std::make_unique<ColorNet>(tiny(*data), 1), data, o, Exec{{}, 2});
+    int64_t last_best = 0, validations = 0;
+    TrainEvents events;
+    events.validated = [&](int64_t step, const ValidationResult& v, bool best) {
+        if (best) last_best = step;
+        ++validations;
+        CHECK(v.images == 4);
+        CHECK(v.layers.size() > 15);
+    };
+    const std::atomic<bool> stop = false;
+    CHECK(trainer.run(stop, events) == TrainEnd::patience);
+    const int64_t end = trainer.progress().step;
+    CHECK(trainer.progress().best_step == last_best);
+    CHECK(end == last_best + 2);
+    CHECK(validations == end);
+    CHECK(read_tensor_file(best_path(o.run)).metadata.at("training_step") ==
+          std::to_string(last_best));
+    std::vector<std::string> kept;
+    for (const auto& entry : fs::directory_iterator(o.run))
+        if (entry.path().filename().string().starts_with("state-"))
+            kept.push_back(read_tensor_file(entry.path().string()).metadata.at("step"));
+    std::sort(kept.begin(), kept.end(),
+              [](auto& a, auto& b) { return std::stoi(a) < std::stoi(b); });
+    CHECK(kept == std::vector{std::to_string(end - 1), std::to_string(end)});
+    CHECK(fs::exists(o.run + "/report.html"));
+}
+
+TEST_CASE("two processes cannot train in one folder") {
+    const Folder folder;
+    fs::create_directories(folder.path);
+    const RunLog first(folder.path.string(), 0, false);
+    CHECK_THROWS_WITH_AS(RunLog(folder.path.string(), 0, false),
+                         doctest::Contains("another process"), UsageError);
+}
