@@ -122,7 +122,9 @@ struct AddTo {
         return app.add_flag(names(), *value, option.help);
     }
     CLI::Option* operator()(std::vector<std::string>* value) const {
-        return app.add_option(names(), *value, option.help)->allow_extra_args(option.positional());
+        CLI::Option* made = app.add_option(names(), *value, option.help);
+        if (option.word_count > 1) made->expected(option.word_count);
+        return made->allow_extra_args(option.positional());
     }
     template <class T>
     CLI::Option* operator()(T* value) const {

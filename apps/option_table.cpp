@@ -99,6 +99,12 @@ Option& Option::excludes(std::vector<std::string> others) {
     return *this;
 }
 
+Option& Option::takes(int count) {
+    word_count = count;
+    repeatable = false;
+    return *this;
+}
+
 Option& Option::required() {
     is_required = true;
     return *this;

@@ -42,6 +42,7 @@ struct Option {
     std::string section;  // its heading in the help text
     Type type;
     bool repeatable = false;   // a list; a positional takes all words that are left
+    int word_count = 1;        // of a list, given at once: "--compare A B"
     std::string default_text;  // empty: none
     std::vector<std::string> choices;
     std::optional<Range> range;
@@ -60,6 +61,7 @@ struct Option {
     Option& one_of(std::vector<std::string> words);
     Option& shown_as(std::string name);
     Option& excludes(std::vector<std::string> others);
+    Option& takes(int count);  // of a list: so many words, once
     Option& required();
     Option& not_configurable();
 };

@@ -49,6 +49,7 @@ class Colorizer {
 
     const Metadata& metadata() const { return metadata_; }
     const Spec& spec() const { return net_->spec; }
+    const Exec& exec() const { return exec_; }
 
     Colorized colorize(const Image& photo, const ColorizeSettings& settings = {});
     std::vector<SceneScore> classify(const Image& photo);

@@ -8,7 +8,7 @@ namespace lumachrome {
 
 class Random {
   public:
-    enum class Purpose : uint32_t { init = 1, shuffle, augment, dropout, scenes, test };
+    enum class Purpose : uint32_t { init = 1, shuffle, augment, dropout, scenes, test, bootstrap };
 
     Random(uint64_t seed, Purpose purpose, uint32_t major = 0, uint32_t minor = 0)
         : key_{uint32_t(seed), uint32_t(seed >> 32)},

@@ -54,8 +54,8 @@ Image contact_sheet(const std::vector<std::vector<Image>>& photos, int64_t colum
     return sheet;
 }
 
-Image sample_sheet(Colorizer& colorizer, const Dataset& data, int64_t limit, int64_t count,
-                   int64_t columns, int64_t side, const ColorizeSettings& settings) {
+Image sample_sheet(std::span<Colorizer* const> colorizers, const Dataset& data, int64_t limit,
+                   int64_t count, int64_t columns, int64_t side, const ColorizeSettings& settings) {
     const int64_t photos = limit > 0 ? std::min(limit, data.size()) : data.size();
     count = std::min(count, photos);
     if (count < 1) throw InputError("samples: the data hold no photo");
@@ -63,8 +63,11 @@ Image sample_sheet(Colorizer& colorizer, const Dataset& data, int64_t limit, int
     for (int64_t i = 0; i < count; ++i) {
         const Photo photo = data.read(i * photos / count);
         const Tensor no_chroma = Tensor::zeros({photo.image.height, photo.image.width, 2});
-        tiles.push_back({merge_luma_chroma(photo.image, luma(photo.image), no_chroma),
-                         colorizer.colorize(photo.image, settings).image, photo.image});
+        std::vector<Image>& row = tiles.emplace_back();
+        row.push_back(merge_luma_chroma(photo.image, luma(photo.image), no_chroma));
+        for (Colorizer* colorizer : colorizers)
+            row.push_back(colorizer->colorize(photo.image, settings).image);
+        row.push_back(photo.image);
     }
     return contact_sheet(tiles, columns, side);
 }

@@ -200,6 +200,20 @@ TEST_CASE("the other commands keep their keys") {
     check_keys(evaluated, quality);
     check_keys(evaluated, {"images", "colorfulness_truth", "top1", "top5"});
     check_keys(evaluated.at("gray_baseline"), quality);
+    check_keys(evaluated, {"rmse_ab_share", "colorfulness_share", "intervals", "classes"});
+    check_keys(evaluated.at("intervals"), quality);
+    check_keys(evaluated.at("classes").array().at(0), {"label", "images", "rmse_ab", "top1"});
+    const Json compared =
+        json({"evaluate", "scenes:3:32", "--compare", place.weights, place.weights});
+    check_keys(compared.at("b"), quality);
+    const Json& difference = compared.at("difference").at("rmse_ab");
+    CHECK(difference.at("mean").number() == 0);
+    CHECK(difference.at("interval").array().size() == 2);
+    CHECK(difference.at("better").string() == "neither");
+    CHECK(run({"evaluate", "scenes:2:32", "--compare", place.weights}).code == 2);
+    CHECK(run({"evaluate", "scenes:2:32", "--weights", place.weights, "--compare", place.weights,
+               place.weights})
+              .code == 2);
     CHECK(run({"evaluate", "scenes:2:32", "--weights", place.weights, "--max-rmse-ab", "0"}).code ==
           6);
 
