@@ -36,7 +36,7 @@ struct TrainOptions {
     int64_t log_steps = 20;
     bool tensorboard = false;                   // also event files
     std::shared_ptr<const Dataset> validation;  // null: no validation
-    int64_t validation_steps = 500, validation_photos = 192;
+    int64_t validation_steps = 250, validation_photos = 128;
     int64_t patience = 0;  // end after so many validations without a better one; 0: never
     bool resume = false;
     bool sync_batch_norm = false;  // statistics over all processes instead of each its own

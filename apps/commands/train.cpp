@@ -40,7 +40,7 @@ struct TrainCommandOptions : RunOptions {
     int workers = 1, processes = 1;
     bool sync_batch_norm = false, tensorboard = false;
     double checkpoint_minutes = 5;
-    int64_t checkpoint_steps = 0, keep = 1, validation_steps = 500, patience = 0;
+    int64_t checkpoint_steps = 0, keep = 1, validation_steps = 250, patience = 0;
     std::vector<std::string> metadata;  // KEY=VALUE
     std::string resolved;               // all of the above as a config file
 };
