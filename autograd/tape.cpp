@@ -50,7 +50,7 @@ Var Tape::apply(std::shared_ptr<const Op> op, std::initializer_list<Var> inputs)
     if (phase_ != Phase::trace) op->forward(exec_, values, out, record ? &node.saved : nullptr);
     node.op = std::move(op);
     if (watch_ && phase_ != Phase::trace) watch_->forward(*this, node, out);
-    if (phase_ != Phase::eval) node.value = out;
+    if (phase_ != Phase::eval) node.value = out.to(Device{Device::meta});
     return {this, push(std::move(node)), out};
 }
 
@@ -64,7 +64,7 @@ GradIn Tape::slot(int index) {
     if (p && p->grad.defined() && p->grad.dtype() == p->value.dtype())
         grads_[i] = p->grad;
     else
-        grads_[i] = Tensor::empty(value.shape(), value.dtype(), value.device());
+        grads_[i] = Tensor::empty(value.shape(), value.dtype(), exec_.device);
     if (p) p->grad = grads_[i];
     return {grads_[i], 0};
 }

@@ -40,7 +40,9 @@ class Tape {
         std::vector<int> inputs;
         Parameter* parameter = nullptr;  // leaf of a parameter
         bool wants_grad = false;
-        Tensor value;  // kept in the phases train and trace
+        // Of a leaf. Of an op in the phases train and trace only shape and type, on the meta
+        // device: what backward needs again, the op saved.
+        Tensor value;
         Saved saved;
     };
 

@@ -245,17 +245,18 @@ void grad_bias(const Exec& exec, const Tensor& dy, const GradIn& db) {
     dispatch_float(dy.dtype(), [&](auto t) {
         using T = decltype(t);
         const Tensor partial = Tensor::zeros({chunks, K}, dy.dtype());
+        const T* up = dy.data<T>();
+        T* sums = partial.data<T>();
         parallel_for(exec, chunks, [&](int64_t chunk) {
-            T* sum = partial.data<T>() + chunk * K;
+            T* sum = sums + chunk * K;
             const int64_t end = std::min(rows, (chunk + 1) * kRows);
             for (int64_t i = chunk * kRows; i < end; ++i)
-                for (int64_t k = 0; k < K; ++k) sum[k] += dy.data<T>()[i * K + k];
+                for (int64_t k = 0; k < K; ++k) sum[k] += up[i * K + k];
         });
         T* out = db.grad.data<T>();
         for (int64_t k = 0; k < K; ++k) {
             double sum = db.beta == 0 ? 0 : double(out[k]);
-            for (int64_t chunk = 0; chunk < chunks; ++chunk)
-                sum += partial.data<T>()[chunk * K + k];
+            for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += sums[chunk * K + k];
             out[k] = static_cast<T>(sum);
         }
     });

@@ -1,12 +1,16 @@
 #include "tensor/storage.hpp"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
-#include <bit>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "tensor/error.hpp"
 
@@ -14,39 +18,132 @@ namespace lumachrome {
 namespace {
 
 constexpr int64_t kAlignment = 64;  // one cache line, one AVX-512 register
+// Up to this, blocks come from segments of their own: a bias that stays would cut the room of large
+// tensors.
+constexpr int64_t kSmall = int64_t{1} << 20, kSmallSegment = int64_t{4} << 20;
+// Address space, not memory: pages nobody wrote to cost none. The larger, the less room is lost at
+// the ends.
+constexpr int64_t kSegment = int64_t{1} << 30;
+
+// Cuts segments of the operating system's memory into blocks: the smallest free one that is large
+// enough, and neighbours that are both free are one. What a pass has freed thus fits tensors of any
+// size, and the peak of the process stays close to that of the live tensors.
+class Arena {
+  public:
+    explicit Arena(int64_t segment) : segment_(segment) {}
+
+    std::byte* take(int64_t bytes) {
+        const auto fit = free_.lower_bound({bytes, nullptr});
+        if (fit == free_.end()) return nullptr;
+        std::byte* const at = fit->second;
+        free_.erase(fit);
+        Block& block = blocks_.at(at);
+        if (block.bytes > bytes) {
+            add_free(at + bytes, {block.bytes - bytes, false});
+            block.bytes = bytes;
+        }
+        block.used = true;
+        return at;
+    }
+    void give_back(std::byte* at) {
+        auto block = blocks_.find(at);
+        block->second.used = false;
+        if (const auto next = std::next(block); next != blocks_.end() && joins(*block, *next)) {
+            free_.erase({next->second.bytes, next->first});
+            block->second.bytes += next->second.bytes;
+            blocks_.erase(next);
+        }
+        if (block != blocks_.begin())
+            if (const auto before = std::prev(block); joins(*before, *block)) {
+                free_.erase({before->second.bytes, before->first});
+                before->second.bytes += block->second.bytes;
+                blocks_.erase(block);
+                block = before;
+            }
+        free_.insert({block->second.bytes, block->first});
+    }
+    // Asks the operating system for room for `bytes`; it may be stingy with address space.
+    bool grow(int64_t bytes) {
+        for (int64_t size = std::max(bytes, segment_);; size = std::max(bytes, size / 2)) {
+            void* const at = std::aligned_alloc(kAlignment, static_cast<size_t>(size));
+            if (at) add_free(static_cast<std::byte*>(at), {size, true});
+            if (at || size == bytes) return at != nullptr;
+        }
+    }
+    // Segments without a used block are freed; in the others, the pages of free blocks.
+    void release() {
+        for (auto block = blocks_.begin(); block != blocks_.end();) {
+            const auto next = std::next(block);
+            const auto& [at, b] = *block;
+            if (!b.used && b.first && (next == blocks_.end() || next->second.first)) {
+                free_.erase({b.bytes, at});
+                std::free(at);
+                blocks_.erase(block);
+            } else if (!b.used) {
+                drop_pages(at, b.bytes);
+            }
+            block = next;
+        }
+    }
+
+  private:
+    struct Block {
+        int64_t bytes;
+        bool first;  // of its segment
+        bool used = false;
+    };
+    using Place = std::pair<std::byte* const, Block>;
+
+    static bool joins(const Place& a, const Place& b) {
+        return !a.second.used && !b.second.used && !b.second.first;
+    }
+    // The next use finds new pages.
+    static void drop_pages(std::byte* at, int64_t bytes) {
+        const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+        const auto address = reinterpret_cast<uintptr_t>(at);
+        const uintptr_t begin = (address + page - 1) / page * page;
+        const uintptr_t end = (address + static_cast<uintptr_t>(bytes)) / page * page;
+        if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+    }
+    void add_free(std::byte* at, Block block) {
+        blocks_.emplace(at, block);
+        free_.insert({block.bytes, at});
+    }
+    int64_t segment_;
+    std::map<std::byte*, Block> blocks_;
+    std::set<std::pair<int64_t, std::byte*>> free_;
+};
 
 class Pool {
   public:
-    void* take(int64_t bytes) {
+    std::byte* take(int64_t bytes) {
         const std::lock_guard lock(mutex_);
-        void* block = nullptr;
-        if (auto it = free_.find(bytes); it != free_.end() && !it->second.empty()) {
-            block = it->second.back();
-            it->second.pop_back();
-        } else {
-            block = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
-            if (!block) {  // blocks of other sizes may lie unused
-                free_all();
-                block = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
+        Arena& arena = arena_for(bytes);
+        std::byte* block = arena.take(bytes);
+        if (!block) {
+            if (!arena.grow(bytes)) {
+                release_all();
+                if (!arena.grow(bytes))
+                    throw ResourceError("out of memory: a tensor of " +
+                                        std::to_string(bytes >> 20) + " MiB on top of " +
+                                        std::to_string(counters_.live_bytes >> 20) +
+                                        " MiB; try a smaller --size or --batch");
             }
-            if (!block)
-                throw ResourceError("out of memory: a tensor of " + std::to_string(bytes >> 20) +
-                                    " MiB on top of " + std::to_string(counters_.live_bytes >> 20) +
-                                    " MiB; try a smaller --size or --batch");
             ++counters_.system_allocations;
+            block = arena.take(bytes);
         }
         counters_.live_bytes += bytes;
         counters_.peak_live_bytes = std::max(counters_.peak_live_bytes, counters_.live_bytes);
         return block;
     }
-    void give_back(void* block, int64_t bytes) {
+    void give_back(std::byte* block, int64_t bytes) {
         const std::lock_guard lock(mutex_);
         counters_.live_bytes -= bytes;
-        free_[bytes].push_back(block);
+        arena_for(bytes).give_back(block);
     }
     void release() {
         const std::lock_guard lock(mutex_);
-        free_all();
+        release_all();
     }
     StorageCounters counters() {
         const std::lock_guard lock(mutex_);
@@ -54,13 +151,13 @@ class Pool {
     }
 
   private:
-    void free_all() {
-        for (auto& [bytes, blocks] : free_)
-            for (void* block : blocks) std::free(block);
-        free_.clear();
+    Arena& arena_for(int64_t bytes) { return bytes <= kSmall ? small_ : large_; }
+    void release_all() {
+        small_.release();
+        large_.release();
     }
     std::mutex mutex_;
-    std::map<int64_t, std::vector<void*>> free_;
+    Arena small_{kSmallSegment}, large_{kSegment};
     StorageCounters counters_{};
 };
 
@@ -69,23 +166,13 @@ Pool& pool() {
     return *instance;
 }
 
-// Size classes of 1/8 of a power of two: at most 12.5 % waste, and photos of nearly equal size
-// reuse each other's blocks.
-int64_t size_class(int64_t bytes) {
-    const int64_t rounded = std::max(bytes, kAlignment);
-    const int64_t step =
-        std::max<int64_t>(kAlignment, static_cast<int64_t>(std::bit_floor(uint64_t(rounded))) / 8);
-    return (rounded + step - 1) / step * step;
-}
-
 }  // namespace
 
 std::shared_ptr<std::byte> allocate_cpu(int64_t bytes) {
     if (bytes < 0 || bytes > (int64_t{1} << 46))
         throw ResourceError("out of memory: a tensor of " + std::to_string(bytes) + " bytes");
-    const int64_t size = size_class(bytes);
-    auto* block = static_cast<std::byte*>(pool().take(size));
-    return {block, [size](std::byte* p) { pool().give_back(p, size); }};
+    const int64_t size = (std::max<int64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+    return {pool().take(size), [size](std::byte* p) { pool().give_back(p, size); }};
 }
 
 StorageCounters storage_counters() {

@@ -1,5 +1,6 @@
-// Reference-counted memory of tensors. Blocks that are given back are kept in size classes and
-// handed out again, so a training loop allocates nothing from its second step on.
+// Reference-counted memory of tensors. Blocks that are given back are kept, joined with their free
+// neighbours and handed out again, so a training loop allocates nothing from its second step on,
+// and the process needs little more than the largest sum of live tensors.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +11,7 @@ namespace lumachrome {
 struct StorageCounters {
     int64_t live_bytes;          // handed out now
     int64_t peak_live_bytes;     // largest value of live_bytes so far
-    int64_t system_allocations;  // blocks taken from the operating system so far
+    int64_t system_allocations;  // segments taken from the operating system so far
 };
 
 // 64-byte aligned; the contents are undefined. Throws ResourceError naming the size.

@@ -48,11 +48,4 @@ void FiniteCheck::backward(const Tape& tape, const Tape::Node& node, std::span<c
             throw Error("the gradient made by " + place(tape, node) + " is not finite");
 }
 
-void FiniteCheck::check_values(const Tape& tape) {
-    Watch* const inner = std::exchange(inner_, nullptr);
-    for (const Tape::Node& node : tape.nodes())
-        if (node.op) forward(tape, node, node.value);
-    inner_ = inner;
-}
-
 }  // namespace lumachrome

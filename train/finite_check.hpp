@@ -15,9 +15,6 @@ class FiniteCheck : public Watch {
     void forward(const Tape& tape, const Tape::Node& node, const Tensor& out) override;
     void backward(const Tape& tape, const Tape::Node& node, std::span<const GradIn> din) override;
 
-    // The same over a tape that has run forward, in the order it ran.
-    void check_values(const Tape& tape);
-
   private:
     std::string place(const Tape& tape, const Tape::Node& node);
     ColorNet& net_;

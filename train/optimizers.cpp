@@ -6,6 +6,51 @@
 
 namespace lumachrome {
 
+namespace {
+
+// What the rules multiply with, in the type of the weights.
+template <class T>
+struct Factors {
+    T scale, rate, epsilon, decay, rho, beta1, beta2, momentum, adam_rate, root2;
+};
+
+// Each rule on `count` weights; the arrays do not overlap, which the compiler must be told before
+// it uses vectors.
+template <class T>
+void adadelta(const Factors<T> f, int64_t count, const T* grad, T* w, T* s1, T* s2) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+        const T g = f.scale * grad[i];
+        s1[i] = f.rho * s1[i] + (1 - f.rho) * g * g;
+        const T delta = g * std::sqrt(s2[i] + f.epsilon) / std::sqrt(s1[i] + f.epsilon);
+        s2[i] = f.rho * s2[i] + (1 - f.rho) * delta * delta;
+        w[i] -= f.rate * delta + f.decay * w[i];
+    }
+}
+
+template <class T>
+void adam(const Factors<T> f, int64_t count, const T* grad, T* w, T* s1, T* s2) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+        const T g = f.scale * grad[i];
+        s1[i] = f.beta1 * s1[i] + (1 - f.beta1) * g;
+        s2[i] = f.beta2 * s2[i] + (1 - f.beta2) * g * g;
+        w[i] -= f.adam_rate * s1[i] / (std::sqrt(s2[i]) / f.root2 + f.epsilon) + f.decay * w[i];
+    }
+}
+
+template <class T>
+void sgd(const Factors<T> f, int64_t count, const T* grad, T* w, T* s1) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+        const T g = f.scale * grad[i];
+        s1[i] = f.momentum * s1[i] + g;
+        w[i] -= f.rate * s1[i] + f.decay * w[i];
+    }
+}
+
+}  // namespace
+
 OptimizerSpec optimizer_spec(const std::string& rule) {
     OptimizerSpec spec;
     if (rule == "adadelta") return spec;
@@ -47,41 +92,24 @@ void Optimizer::step(const Exec& exec, double rate_factor, double gradient_facto
         ++p.version;
         dispatch_float(p.value.dtype(), [&](auto t) {
             using T = decltype(t);
+            Factors<T> f;
+            f.scale = T(gradient_factor), f.rate = T(rate), f.epsilon = T(spec_.epsilon);
+            f.decay = T(rate * spec_.weight_decay);
+            f.rho = T(spec_.rho), f.beta1 = T(spec_.beta1), f.beta2 = T(spec_.beta2);
+            f.momentum = T(spec_.momentum), f.adam_rate = T(rate / correction1);
+            f.root2 = T(std::sqrt(correction2));
             T *w = p.value.data<T>(), *s1 = slot.first.data<T>();
             T* s2 = slot.second.defined() ? slot.second.data<T>() : nullptr;
-            const T* grad = p.grad.data<T>();
-            const T scale = T(gradient_factor);
-            const T lr = T(rate), eps = T(spec_.epsilon), decay = T(rate * spec_.weight_decay);
-            const T rho = T(spec_.rho), b1 = T(spec_.beta1), b2 = T(spec_.beta2);
-            const T momentum = T(spec_.momentum), step_size = T(rate / correction1);
-            const T root2 = T(std::sqrt(correction2));
+            const T* g = p.grad.data<T>();
             parallel_chunks(exec, p.value.numel(), [&](int64_t begin, int64_t end) {
+                const int64_t count = end - begin;
                 switch (spec_.rule) {
                     case OptimizerSpec::adadelta:
-                        for (int64_t i = begin; i < end; ++i) {
-                            const T g = scale * grad[i];
-                            s1[i] = rho * s1[i] + (1 - rho) * g * g;
-                            const T delta = g * std::sqrt(s2[i] + eps) / std::sqrt(s1[i] + eps);
-                            s2[i] = rho * s2[i] + (1 - rho) * delta * delta;
-                            w[i] -= lr * delta + decay * w[i];
-                        }
-                        break;
+                        return adadelta(f, count, g + begin, w + begin, s1 + begin, s2 + begin);
                     case OptimizerSpec::adam:
-                        for (int64_t i = begin; i < end; ++i) {
-                            const T g = scale * grad[i];
-                            s1[i] = b1 * s1[i] + (1 - b1) * g;
-                            s2[i] = b2 * s2[i] + (1 - b2) * g * g;
-                            w[i] -=
-                                step_size * s1[i] / (std::sqrt(s2[i]) / root2 + eps) + decay * w[i];
-                        }
-                        break;
+                        return adam(f, count, g + begin, w + begin, s1 + begin, s2 + begin);
                     case OptimizerSpec::sgd:
-                        for (int64_t i = begin; i < end; ++i) {
-                            const T g = scale * grad[i];
-                            s1[i] = momentum * s1[i] + g;
-                            w[i] -= lr * s1[i] + decay * w[i];
-                        }
-                        break;
+                        return sgd(f, count, g + begin, w + begin, s1 + begin);
                 }
             });
         });

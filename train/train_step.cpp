@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
+#include <iterator>
 #include <numeric>
 
 #include "image/resize.hpp"
@@ -25,8 +25,9 @@ Tensor resized(const Tensor& luma, int64_t size) {
 Tensor minus(const Tensor& luma, double mean, DType dtype) {
     const Tensor out = luma.to(dtype).clone();
     dispatch_float(dtype, [&](auto t) {
-        using T = decltype(t);
-        for (int64_t i = 0; i < out.numel(); ++i) out.data<T>()[i] -= static_cast<T>(mean);
+        auto* x = out.data<decltype(t)>();
+        const auto shift = static_cast<decltype(t)>(mean);
+        for (int64_t i = 0; i < out.numel(); ++i) x[i] -= shift;
     });
     return out;
 }
@@ -47,6 +48,7 @@ int64_t count_correct(const Tensor& logits, const Labels& labels) {
 // Over all gradients together; chunks are summed in order, so threads do not change the bits.
 double gradient_norm(const Exec& exec, std::vector<Optimizer::Slot>& slots) {
     constexpr int64_t kChunk = 16384;
+    constexpr int64_t kLanes = 8;  // a lone sum would wait for each addition
     double square = 0;
     std::vector<double> partial;
     for (const Optimizer::Slot& slot : slots) {
@@ -58,9 +60,11 @@ double gradient_norm(const Exec& exec, std::vector<Optimizer::Slot>& slots) {
             parallel_chunks(
                 exec, grad.numel(),
                 [&](int64_t begin, int64_t end) {
-                    double sum = 0;
-                    for (int64_t i = begin; i < end; ++i) sum += double(g[i]) * double(g[i]);
-                    partial[size_t(begin / kChunk)] = sum;
+                    double sums[kLanes] = {};
+                    for (int64_t i = begin; i < end; ++i)
+                        sums[i % kLanes] += double(g[i]) * double(g[i]);
+                    partial[size_t(begin / kChunk)] =
+                        std::accumulate(std::begin(sums), std::end(sums), 0.0);
                 },
                 kChunk);
         });
@@ -88,13 +92,20 @@ std::string first_bad_gradient(Optimizer& optimizer) {
     return "all weights together";  // each finite, their norm is not
 }
 
-// Runs the pass again with a check after every op: it ends at the first that goes wrong. Alone, for
-// the others may have found nothing wrong.
-void explain_gradient(ColorNet& net, Exec exec, const Batch& batch, const StepSettings& settings) {
+// Where the bad value was born: runs the pass again with a check after every op, which ends at the
+// first that goes wrong. Alone, for the others may have found nothing wrong. `otherwise` if all
+// goes well this time.
+std::string birthplace(ColorNet& net, Exec exec, const Batch& batch, const StepSettings& settings,
+                       std::string otherwise) {
     exec.peers = nullptr;
     FiniteCheck check(net, settings.watch);
-    Tape tape(Phase::train, exec, &check);
-    run_forward(tape, net, batch, settings.alpha).loss.backward();
+    try {
+        Tape tape(Phase::train, exec, &check);
+        run_forward(tape, net, batch, settings.alpha).loss.backward();
+    } catch (const Error& found) {
+        return found.what();
+    }
+    return otherwise;
 }
 
 // Means over the batch from means over its shares, which are of equal size; running statistics too.
@@ -111,16 +122,6 @@ void combine(const PeerGroup& peers, ColorNet& net, StepResult& result) {
         if (name.find(".running_") != name.npos) statistics.push_back(p.value);
     });
     peers.mean(statistics);
-}
-
-// `find` throws where the bad value was born, if it can tell.
-std::string born(std::string otherwise, const std::function<void()>& find) {
-    try {
-        find();
-    } catch (const Error& found) {
-        return found.what();
-    }
-    return otherwise;
 }
 
 [[noreturn]] void throw_in(int64_t step, const std::string& what) {
@@ -140,6 +141,8 @@ NetInput net_input(Tape& tape, const ColorNet& net, const Tensor& luma) {
 StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Batch& batch,
                       const StepSettings& settings) {
     const int64_t step = optimizer.steps() + 1;
+    // Old gradients would lie beside the activations of the forward pass.
+    for (const Optimizer::Slot& slot : optimizer.slots()) slot.parameter->grad = {};
     net.dropout_step = static_cast<uint32_t>(optimizer.steps());
     net.dropout_first_sample = batch.first;
     StepResult result;
@@ -147,7 +150,7 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
         std::count_if(batch.labels.begin(), batch.labels.end(), [](int64_t l) { return l >= 0; });
     const double class_factor =
         settings.peers ? settings.peers->share_of(double(result.labelled)) : 1;
-    std::string bad;  // where the loss went wrong, if it did
+    bool finite_loss = true;
     {
         Tape tape(Phase::train, exec, settings.watch);
         const Pass pass = run_forward(tape, net, batch, settings.alpha, class_factor);
@@ -157,24 +160,23 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
             result.correct = count_correct(pass.output.logits->value, batch.labels);
         else
             result.labelled = 0;
-        if (!std::isfinite(pass.loss.total()))
-            bad = born("the loss is not finite", [&] { FiniteCheck(net).check_values(tape); });
-        // The others wait for this gradient; a bad one tells them.
-        if (!bad.empty() && !settings.peers) throw_in(step, bad);
+        finite_loss = std::isfinite(pass.loss.total());
         if (settings.reducer)
             pass.loss.backward([&](Parameter& p) { settings.reducer->ready(p); });
-        else
+        else if (finite_loss || settings.peers)
             pass.loss.backward();
     }
+    const auto explain = [&](const std::string& otherwise) {
+        throw_in(step, birthplace(net, exec, batch, settings, otherwise));
+    };
+    // Peers wait for this gradient; a bad one tells them.
+    if (!finite_loss && !settings.peers) explain("the loss is not finite");
     if (settings.reducer) settings.reducer->finish();
     if (settings.peers) combine(*settings.peers, net, result);
     result.gradient_norm = gradient_norm(exec, optimizer.slots());
-    if (!std::isfinite(result.gradient_norm)) {
-        if (bad.empty())
-            bad = born("the gradient of " + first_bad_gradient(optimizer) + " is not finite",
-                       [&] { explain_gradient(net, exec, batch, settings); });
-        throw_in(step, bad);
-    }
+    if (!std::isfinite(result.gradient_norm))
+        explain(finite_loss ? "the gradient of " + first_bad_gradient(optimizer) + " is not finite"
+                            : "the loss is not finite");
     const bool clip = settings.clip_norm > 0 && result.gradient_norm > settings.clip_norm;
     optimizer.step(exec, settings.rate_factor,
                    clip ? settings.clip_norm / result.gradient_norm : 1);

@@ -5,8 +5,10 @@
 #include "layers/linear.hpp"
 #include "layers/mse_loss.hpp"
 #include "layers/op_cases.hpp"
+#include "layers/upsample.hpp"
 #include "support/random_tensor.hpp"
 #include "tensor/error.hpp"
+#include "tensor/storage.hpp"
 
 using namespace lumachrome;
 
@@ -73,6 +75,17 @@ TEST_CASE("a frozen parameter gets no gradient and costs none") {
     CHECK_FALSE(layer.weight.grad.defined());
     CHECK(layer.bias.grad.defined());
     CHECK(tape.grad(x).shape() == Shape{1, 2});
+}
+
+TEST_CASE("a tape keeps no value that backward does not need") {
+    Tape tape(Phase::train, Exec{});
+    const Var x = tape.input(random_tensor({1, 16, 16, 8}, 1), true);
+    const int64_t before = storage_counters().live_bytes;
+    upsample(x);
+    CHECK(storage_counters().live_bytes == before);
+    CHECK(tape.nodes().back().value.shape() == Shape{1, 32, 32, 8});
+    upsample(activate(x, Activation::relu));  // relu needs its output
+    CHECK(storage_counters().live_bytes == before + x.value.bytes());
 }
 
 TEST_CASE("misuse is refused with a reason") {

@@ -1,6 +1,7 @@
 // A NaN anywhere must be caught in the step where it appears, and never reach a checkpoint.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <limits>
 
@@ -29,11 +30,11 @@ struct Spoiler : Watch {
         value.data<float>()[element % value.numel()] = kNan;
         victim = node.op->name();
     }
-    void forward(const Tape&, const Tape::Node& node, const Tensor& out) override {
-        if (in_backward)
-            seen = 0;  // so that it strikes again in the pass that looks for the culprit
-        else
-            spoil(node, out);
+    // Strikes again in the pass that looks for the culprit.
+    void forward(const Tape& tape, const Tape::Node& node, const Tensor& out) override {
+        const auto is_op = [](const Tape::Node& earlier) { return earlier.op != nullptr; };
+        if (std::none_of(tape.nodes().begin(), tape.nodes().end(), is_op)) seen = 0;
+        if (!in_backward) spoil(node, out);
     }
     void backward(const Tape&, const Tape::Node& node, std::span<const GradIn> din) override {
         if (in_backward && din[0]) spoil(node, din[0].grad);

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -49,6 +50,22 @@ TEST_CASE("memory given back is handed out again") {
     const int64_t before = storage_counters().system_allocations;
     for (int i = 0; i < 10; ++i) const Tensor t = Tensor::empty({1000, 1000});
     CHECK(storage_counters().system_allocations == before);
+}
+
+TEST_CASE("room that neighbours gave back fits a larger tensor") {
+    const auto begin = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.raw()); };
+    uintptr_t old_begin = 0, old_end = 0;
+    {
+        const Tensor a = Tensor::empty({3000, 1000}), b = Tensor::empty({3000, 1000});
+        old_begin = std::min(begin(a), begin(b));
+        old_end = std::max(begin(a), begin(b)) + uintptr_t(b.bytes());
+    }
+    const Tensor whole = Tensor::empty({6000, 1000});
+    CHECK(begin(whole) < old_end);
+    CHECK(begin(whole) + uintptr_t(whole.bytes()) > old_begin);
+    whole.fill(1);
+    release_cached_storage();  // takes nothing that is in use
+    CHECK(whole.item(5'999'999) == 1);
 }
 
 TEST_CASE("half and bfloat16 round to nearest even and keep special values") {
