@@ -9,12 +9,15 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 
 #include "tensor/error.hpp"
 
 namespace lumachrome {
 namespace {
+
+constexpr std::string_view kTemporary = ".tmp";
 
 class Descriptor {
   public:
@@ -46,6 +49,17 @@ void write_all(int fd, std::span<const uint8_t> bytes, const std::string& path) 
 bool exists(const std::string& path) {  // a dangling link too
     std::error_code error;
     return std::filesystem::exists(std::filesystem::symlink_status(path, error));
+}
+
+// Ends in .tmpPROCESS-TIME, as AtomicFile makes it.
+bool is_temporary(const std::string& name) {
+    const size_t mark = name.rfind(kTemporary);
+    if (mark == name.npos || mark == 0) return false;
+    const std::string numbers = name.substr(mark + kTemporary.size());
+    const size_t dash = numbers.find('-');
+    return dash != numbers.npos && dash > 0 && dash + 1 < numbers.size() &&
+           numbers.find_first_not_of("0123456789") == dash &&
+           numbers.find_first_not_of("0123456789", dash + 1) == numbers.npos;
 }
 
 UsageError exists_already(const std::string& path) {
@@ -100,7 +114,9 @@ AtomicFile::AtomicFile(std::string path, bool overwrite)
     // A process killed while writing leaves its temporary file; another with its number must not
     // stumble over it.
     const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
-    temporary_ = path_ + ".tmp" + std::to_string(::getpid()) + "-" + std::to_string(now);
+    temporary_ = path_;
+    temporary_.append(kTemporary);
+    temporary_ += std::to_string(::getpid()) + "-" + std::to_string(now);
     fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd_ < 0) throw ResourceError(path_ + ": cannot create: " + reason());
 }
@@ -128,13 +144,25 @@ void AtomicFile::commit() {
     const auto folder = std::filesystem::path(path_).parent_path();
     const Descriptor directory(
         ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY));
-    if (directory.get() >= 0) ::fsync(directory.get());
+    // Some file systems cannot do this, and say EINVAL or the like; others know of a broken disk.
+    if (directory.get() >= 0 && ::fsync(directory.get()) != 0 &&
+        (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+        throw ResourceError(path_ + ": cannot write to its folder: " + reason());
 }
 
 void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, bool overwrite) {
     AtomicFile file(path, overwrite);
     file.write(bytes);
     file.commit();
+}
+
+void remove_abandoned(const std::string& folder) {
+    std::error_code error;
+    std::vector<std::filesystem::path> found;
+    for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end;
+         at.increment(error))
+        if (is_temporary(at->path().filename().string())) found.push_back(at->path());
+    for (const std::filesystem::path& path : found) std::filesystem::remove(path, error);
 }
 
 }  // namespace lumachrome

@@ -17,7 +17,8 @@ std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes = int6
 
 // Temp file in the same folder, fsync, rename, fsync of the folder: after commit() the path holds
 // all of the new contents, before it and without it the old ones. Throws UsageError when the path
-// exists and `overwrite` is false, ResourceError when the disk says no.
+// exists and `overwrite` is false, ResourceError when the disk says no. (If only the last fsync is
+// refused, the new contents are in place, but may be the old ones again after a power failure.)
 class AtomicFile {
   public:
     AtomicFile(std::string path, bool overwrite);
@@ -36,5 +37,8 @@ class AtomicFile {
 
 // The same for contents in memory.
 void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, bool overwrite);
+
+// Removes what killed processes left of their atomic files. Only for a folder where nobody writes.
+void remove_abandoned(const std::string& folder);
 
 }  // namespace lumachrome

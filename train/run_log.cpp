@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -98,6 +97,7 @@ RunLog::RunLog(std::string run, int64_t step, bool tensorboard)
         ::close(fd_);
         throw ResourceError(path_ + ": cannot write: " + reason);
     }
+    size_ = kept;
     if (tensorboard) tensorboard_.emplace(run_, step);
 }
 
@@ -126,13 +126,15 @@ void RunLog::validation(const TrainProgress& progress, int64_t epoch,
     line.set("layers", to_json(result.layers));
     line.set("seconds", progress.seconds);
     add(line);
-    std::error_code error;  // of what cannot be created, writing tells
-    std::filesystem::create_directories(run_ + "/samples", error);
+    const std::string folder = run_ + "/samples";
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) throw ResourceError(folder + ": cannot create: " + error.message());
     char name[40];
-    std::snprintf(name, sizeof name, "/samples/step-%08lld.png",
+    std::snprintf(name, sizeof name, "/step-%08lld.png",
                   static_cast<long long>(progress.step));
     const std::vector<uint8_t> png = encode(result.samples, Format::png);
-    write_file_atomic(run_ + name, png, true);
+    write_file_atomic(folder + name, png, true);
     report();
     if (!tensorboard_) return;
     tensorboard_->scalars(progress.step, {{"validation/color_loss", result.color_loss},
@@ -154,10 +156,15 @@ void RunLog::add(const Json& line) {
     write();
 }
 
+// Takes back a part of a line.
+bool RunLog::cut() {
+    torn_ = ::ftruncate(fd_, size_) != 0;
+    return !torn_;
+}
+
 void RunLog::write() {
-    struct stat before {};
     std::string reason;
-    if (::fstat(fd_, &before) != 0) reason = std::strerror(errno);
+    if (torn_ && !cut()) reason = std::strerror(errno);
     for (size_t done = 0; reason.empty() && done < pending_.size();) {
         const ssize_t written = ::write(fd_, pending_.data() + done, pending_.size() - done);
         if (written < 0 && errno == EINTR) continue;
@@ -167,10 +174,11 @@ void RunLog::write() {
             reason = written < 0 ? std::strerror(errno) : "nothing was written";
     }
     if (reason.empty()) {
+        size_ += static_cast<int64_t>(pending_.size());
         pending_.clear();
         return;
     }
-    if (::ftruncate(fd_, before.st_size) != 0) pending_.clear();  // whatever is there stays
+    cut();
     throw ResourceError(path_ + ": cannot write: " + reason);
 }
 

@@ -35,7 +35,7 @@ class RunLog {
     RunLog& operator=(const RunLog&) = delete;
 
     // Both throw ResourceError when the disk refuses. A line is then tried again with the next
-    // one, and metrics.jsonl never holds a part of one because of it.
+    // one, and no line follows a part of one.
     void training(const TrainReport& report);
     void validation(const TrainProgress& progress, int64_t epoch, const ValidationResult& result,
                     bool final);
@@ -45,8 +45,11 @@ class RunLog {
   private:
     void add(const Json& line);
     void write();
+    bool cut();
     std::string run_, path_, pending_;
     int fd_ = -1;
+    int64_t size_ = 0;   // bytes of whole lines
+    bool torn_ = false;  // more than these are there
     std::optional<TensorBoardWriter> tensorboard_;
 };
 

@@ -49,17 +49,14 @@ std::string kept_path(const std::string& run, int64_t step) {
 }
 
 // A hard link costs nothing: state.safetensors itself is replaced at the next save, not changed.
-void keep_last(const std::string& run, int64_t step, int64_t keep) {
+void keep_last(const std::string& run, int64_t step, const TensorFile& state, int64_t keep) {
     namespace fs = std::filesystem;
     std::error_code error;
     const std::string kept = kept_path(run, step);
     fs::remove(kept, error);
     fs::create_hard_link(state_path(run), kept, error);
-    if (error) {  // FAT and some network file systems have no links
-        error.clear();
-        fs::copy_file(state_path(run), kept, error);
-        if (error) throw ResourceError(kept + ": cannot create: " + error.message());
-    }
+    // FAT and some network file systems have no links.
+    if (error) write_tensor_file(kept, state, true);
     std::vector<std::string> states;
     for (fs::directory_iterator at(run, error), end; !error && at != end; at.increment(error)) {
         const std::string name = at->path().filename().string();
@@ -114,8 +111,8 @@ void save_train_state(const std::string& run, const TrainState& state,
         if (!all_finite(tensor))
             throw Error(state_path(run) + ": not saved, " + name + " is not finite");
     write_tensor_file(state_path(run), file, true);
-    if (keep > 1) keep_last(run, progress.step, keep);
     save_model(model_path(run), state, extra);
+    if (keep > 1) keep_last(run, progress.step, file, keep);
 }
 
 TrainProgress load_train_state(const std::string& run, const TrainState& state,

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "tensor/error.hpp"
+#include "tensor/file.hpp"
 
 namespace lumachrome {
 namespace {
@@ -21,24 +22,15 @@ std::string joined(const std::vector<std::string>& words) {
     return text;
 }
 
-// Files half written when a process was killed; nobody else writes here (RunLog's lock).
-void remove_leftovers(const std::string& run) {
-    std::error_code error;
-    for (std::filesystem::directory_iterator at(run, error), end; !error && at != end;
-         at.increment(error)) {
-        const std::string name = at->path().filename().string();
-        for (const char* stem : {"state.safetensors.tmp", "model.safetensors.tmp",
-                                 "best.safetensors.tmp", "report.html.tmp"})
-            if (name.starts_with(stem)) std::filesystem::remove(at->path(), error);
-    }
-}
-
-// What the run can do without: a refusal of the disk is told, not thrown.
+// What the run can do without: a refusal of the disk is told, not thrown; likewise a damaged log,
+// of which no page can be made.
 template <class Write>
 void try_to(const TrainEvents& events, const Write& write) {
     try {
         write();
     } catch (const ResourceError& error) {
+        if (events.warned) events.warned(error.what());
+    } catch (const InputError& error) {
         if (events.warned) events.warned(error.what());
     }
 }
@@ -80,7 +72,9 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
     }
     if (first()) {
         log_.emplace(options_.run, progress_.step, options_.tensorboard);
-        remove_leftovers(options_.run);
+        // Of killed processes; nobody else writes here (RunLog's lock).
+        remove_abandoned(options_.run);
+        remove_abandoned(options_.run + "/samples");
     }
     compare_weights();  // also: nobody trains before rank 0 has its folder
 }
@@ -146,8 +140,26 @@ void Trainer::save() {
     Metadata extra = options_.metadata;
     extra["training_step"] = std::to_string(progress_.step);
     extra["training_size"] = std::to_string(options_.augment.size);
+    // What the state speaks of is on the disk before it.
     log_->sync();
+    if (best_owed_) write_tensor_file(best_path(options_.run), *best_owed_, true);
+    best_owed_.reset();
     save_train_state(options_.run, state(), progress_, extra, identity(), options_.keep);
+}
+
+// The disk may take later what it refuses now; the weights will have changed by then.
+void Trainer::save_best() {
+    best_owed_.reset();
+    Metadata extra = options_.metadata;
+    extra["training_step"] = std::to_string(progress_.step);
+    try {
+        save_model(best_path(options_.run), state(), extra);
+    } catch (const ResourceError&) {
+        const Averaged averaged(average_ ? &*average_ : nullptr);
+        best_owed_ = model_file(*net_, extra);
+        for (auto& [name, tensor] : best_owed_->tensors) tensor = tensor.clone();
+        throw;
+    }
 }
 
 // Whether training has stopped improving.
@@ -166,10 +178,7 @@ bool Trainer::validate(int64_t epoch, bool final, const TrainEvents& events) {
         ++progress_.validations_since_best;
     }
     try_to(events, [&] {
-        if (!best) return;
-        Metadata extra = options_.metadata;
-        extra["training_step"] = std::to_string(progress_.step);
-        save_model(best_path(options_.run), state(), extra);
+        if (best) save_best();
     });
     try_to(events, [&] { log_->validation(progress_, epoch, *validated_, final); });
     if (events.validated) events.validated(progress_.step, *validated_, best);
@@ -212,6 +221,7 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
         return own;
     };
     bool saved = false;
+    if (progress_.step > 0) last_.epoch = (progress_.step - 1) * options_.batch / data_->size();
     Decision decision = agree(own_decision(false));
     while (!decision.stop && !decision.limit && !decision.patience) {
         const Batch batch = loader.next();
@@ -262,6 +272,7 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
         validate(last_.epoch, true, events);
     else if (log_)
         try_to(events, [&] { log_->report(); });
+    if (log_) try_to(events, [&] { log_->sync(); });
     return end;
 }
 

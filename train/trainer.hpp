@@ -87,6 +87,7 @@ class Trainer {
     bool first() const { return !peers_ || peers_->rank() == 0; }
     bool validate(int64_t epoch, bool final, const TrainEvents& events);
     void save();
+    void save_best();
     void compare_weights();
     void count(const StepResult& result, int64_t epoch, double rate_factor);
     // What all processes do next: rank 0's clock decides, and whoever was asked to stop.
@@ -107,6 +108,7 @@ class Trainer {
     std::optional<ValidationResult> validated_;
     TrainProgress progress_;
     TrainReport last_;
+    std::optional<TensorFile> best_owed_;  // a best model that the disk has refused so far
     std::optional<RunLog> log_;
 };
 

@@ -49,9 +49,9 @@ int64_t saved_step(const std::string& run) {
     return std::stoll(read_tensor_file(state_path(run)).metadata.at("step"));
 }
 
-// While the file may be replaced at any moment.
+// While the file may be replaced at any moment. Until the first save is complete there is no model.
 int64_t step_on_disk(const std::string& run) {
-    return std::filesystem::exists(state_path(run)) ? saved_step(run) : 0;
+    return std::filesystem::exists(model_path(run)) ? saved_step(run) : 0;
 }
 
 // Of the last whole line.

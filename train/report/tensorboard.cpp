@@ -179,6 +179,7 @@ void TensorBoardWriter::open() {
         ::unlink(path_.c_str());
         fd_ = -1;
         size_ = 0;
+        torn_ = false;
         throw;
     }
 }
@@ -187,13 +188,16 @@ void TensorBoardWriter::append(std::span<const uint8_t> event) {
     Bytes record;
     put_record(record, event);
     std::span<const uint8_t> left = record;
+    // Half a record would hide all that follow.
+    if (torn_ && ::ftruncate(fd_, size_) != 0)
+        throw ResourceError(path_ + ": cannot write: " + std::strerror(errno));
+    torn_ = false;
     while (!left.empty()) {
         const ssize_t written = ::write(fd_, left.data(), left.size());
         if (written < 0 && errno == EINTR) continue;
         if (written <= 0) {
             const std::string reason = std::strerror(errno);
-            // Half a record would hide all that follow. If the cut fails too, the error stands.
-            [[maybe_unused]] const int cut = ::ftruncate(fd_, size_);
+            torn_ = ::ftruncate(fd_, size_) != 0;
             throw ResourceError(path_ + ": cannot write: " + reason);
         }
         left = left.subspan(static_cast<size_t>(written));

@@ -33,7 +33,8 @@ class TensorBoardWriter {
     TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
 
     // Each call is one append, handed to the system before it returns. A failed one leaves no part
-    // of itself in the file. Both throw ResourceError naming the file when the disk says no.
+    // of itself in the file, or the next one removes it. Both throw ResourceError naming the file
+    // when the disk says no.
     //
     // NaN means "no value at this step" and is left out. Tags group by what stands before the "/".
     using Scalars = std::vector<std::pair<std::string, double>>;
@@ -48,7 +49,8 @@ class TensorBoardWriter {
     void append(std::span<const uint8_t> event);
     std::string run_, path_;
     int64_t done_steps_;
-    int64_t size_ = 0;  // bytes of whole records
+    int64_t size_ = 0;   // bytes of whole records
+    bool torn_ = false;  // more than these are there
     int fd_ = -1;
 };
 
