@@ -4,7 +4,7 @@
 
 namespace lumachrome {
 
-Conv2dProblem conv2d_problem(const Conv2dSpec& spec, const Shape& x, const Shape& w) {
+Conv2dProblem conv2d_problem(const Conv2dSpec& spec, const Shape& x, const Shape& w, DType dtype) {
     const Shape in[] = {x, w};
     if (x.rank() != 4 || w.rank() != 4 || w[3] != x[3] || w[1] != spec.kernel ||
         w[2] != spec.kernel)
@@ -15,7 +15,7 @@ Conv2dProblem conv2d_problem(const Conv2dSpec& spec, const Shape& x, const Shape
         return (size + 2 * spec.pad() - spec.kernel) / spec.stride + 1;
     };
     if (x[1] < 1 || x[2] < 1) throw_shape_error("conv2d", "needs at least one pixel", in);
-    return {spec, x[0], x[1], x[2], x[3], w[0], extent(x[1]), extent(x[2])};
+    return {spec, x[0], x[1], x[2], x[3], w[0], extent(x[1]), extent(x[2]), dtype};
 }
 
 const Conv2dKernel& choose_conv2d(const Exec& exec, const Conv2dProblem& problem) {
@@ -30,7 +30,7 @@ Shape Conv2dOp::infer(std::span<const Shape> in) const {
 
 void Conv2dOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
                        Saved* saved) const {
-    const Conv2dProblem problem = conv2d_problem(spec, in[0].shape(), in[1].shape());
+    const Conv2dProblem problem = conv2d_problem(spec, in[0].shape(), in[1].shape(), in[0].dtype());
     choose_conv2d(exec, problem).forward(exec, problem, in[0], in[1], in[2], y);
     if (saved) saved->tensors = {in[0], in[1]};
 }
@@ -38,7 +38,7 @@ void Conv2dOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
 void Conv2dOp::backward(const Exec& exec, const Tensor& dy, const Saved& saved,
                         std::span<const GradIn> din) const {
     const Tensor &x = saved.tensors[0], &w = saved.tensors[1];
-    const Conv2dProblem problem = conv2d_problem(spec, x.shape(), w.shape());
+    const Conv2dProblem problem = conv2d_problem(spec, x.shape(), w.shape(), x.dtype());
     const Conv2dKernel& kernel = choose_conv2d(exec, problem);
     if (din[0]) kernel.grad_input(exec, problem, dy, w, din[0]);
     if (din[1]) kernel.grad_weight(exec, problem, x, dy, din[1]);

@@ -46,10 +46,12 @@ void conv2d_reference(const Conv2dSpec& spec, View<const T> x, View<const T> w, 
 struct Conv2dProblem {
     Conv2dSpec spec;
     int64_t N, H, W, C, K, P, Q;
+    DType dtype = DType::f32;
     int64_t taps() const { return spec.kernel * spec.kernel * C; }
 };
 // Throws ShapeError unless x is [N,H,W,C] and w is [K,R,R,C].
-Conv2dProblem conv2d_problem(const Conv2dSpec& spec, const Shape& x, const Shape& w);
+Conv2dProblem conv2d_problem(const Conv2dSpec& spec, const Shape& x, const Shape& w,
+                             DType dtype = DType::f32);
 
 struct Conv2dKernel {
     // b may be undefined: no bias.

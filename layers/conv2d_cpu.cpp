@@ -1,9 +1,10 @@
 // Convolution on the CPU: `gemm` gathers the pixels that a tile of outputs reads into rows (im2col)
-// and multiplies matrices; `naive` is the definition's loops and the last resort.
+// and multiplies matrices; `naive` is the definition's loops and the last resort; `winograd` has
+// its own file.
 #include <algorithm>
 #include <cstring>
 
-#include "layers/conv2d.hpp"
+#include "layers/conv2d_winograd.hpp"
 #include "tensor/gemm.hpp"
 
 namespace lumachrome {
@@ -75,8 +76,7 @@ template <class T>
 void grad_input_flipped(const Exec& exec, const Conv2dProblem& p, const T* dy, const T* w, T* dx,
                         float beta) {
     const int64_t R = p.spec.kernel;
-    const Tensor flipped = Tensor::empty({p.C, R, R, p.K}, dtype_of<T>());
-    T* f = flipped.data<T>();
+    T* f = scratch<T, Scratch::operation>(p.C * R * R * p.K);
     parallel_for(exec, p.C, [&](int64_t c) {
         for (int64_t rs = 0; rs < R * R; ++rs)
             for (int64_t k = 0; k < p.K; ++k)
@@ -137,8 +137,7 @@ void grad_weight_groups(const Exec& exec, const Conv2dProblem& p, const T* x, co
     const int64_t R = p.spec.kernel, taps = p.taps(), run = R * p.C, pixels = p.N * p.P * p.Q;
     const int64_t per_group = (tiles(pixels) + kWeightGroups - 1) / kWeightGroups * kTilePixels;
     const int64_t groups = (pixels + per_group - 1) / per_group;
-    const Tensor partial = Tensor::empty({groups, p.K * taps}, dtype_of<T>());
-    T* sums = partial.data<T>();
+    T* sums = scratch<T, Scratch::operation>(groups * p.K * taps);
     parallel_for(exec, groups * R, [&](int64_t task) {
         const int64_t g = task / R, r = task % R;
         const int64_t end = std::min(pixels, (g + 1) * per_group);
@@ -170,7 +169,7 @@ void grad_weight_gemm(const Exec& exec, const Conv2dProblem& p, const Tensor& x,
 // Calls f(p, q, r, s, h, w) for every tap that lies inside the image.
 template <class F>
 void for_each_tap(const Conv2dProblem& problem, F f) {
-    const auto& [spec, N, H, W, C, K, P, Q] = problem;
+    const auto& [spec, N, H, W, C, K, P, Q, dtype] = problem;
     for (int64_t p = 0; p < P; ++p)
         for (int64_t q = 0; q < Q; ++q)
             for (int64_t r = 0; r < spec.kernel; ++r)
@@ -228,6 +227,10 @@ void grad_weight_naive(const Exec& exec, const Conv2dProblem& problem, const Ten
 }
 
 constexpr Conv2dImpl kImplementations[] = {
+    {"winograd",
+     winograd_reject,
+     {forward_winograd, grad_input_winograd, grad_weight_winograd},
+     {.avoid = winograd_avoid, .exact = false}},
     {"gemm", accepts_all, {forward_gemm, grad_input_gemm, grad_weight_gemm}},
     {"naive", accepts_all, {forward_naive, grad_input_naive, grad_weight_naive}},
 };

@@ -133,7 +133,7 @@ void FusionOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
     const Tensor &m = in[0], &g = in[1], &w = in[2];
     const Halves half = empty_halves(w, m.shape()[3]);
     split_or_join<true>(w, half.local, half.global, 0);
-    const Conv2dProblem local = conv2d_problem(spec, m.shape(), half.local.shape());
+    const Conv2dProblem local = conv2d_problem(spec, m.shape(), half.local.shape(), m.dtype());
     choose_conv2d(exec, local).forward(exec, local, m, half.local, {}, y);
 
     const LinearProblem global{g.shape()[0], g.shape()[1], half.global.shape()[0]};
@@ -149,7 +149,7 @@ void FusionOp::backward(const Exec& exec, const Tensor& dy, const Saved& saved,
                         std::span<const GradIn> din) const {
     const Tensor &m = saved.tensors[0], &g = saved.tensors[1];
     const Halves half{saved.tensors[2], saved.tensors[3]};
-    const Conv2dProblem local = conv2d_problem(spec, m.shape(), half.local.shape());
+    const Conv2dProblem local = conv2d_problem(spec, m.shape(), half.local.shape(), m.dtype());
     const LinearProblem global{g.shape()[0], g.shape()[1], half.global.shape()[0]};
     const FusionProblem problem{local.N, local.P, local.Q, local.K, spec.kernel};
     const Conv2dKernel& conv = choose_conv2d(exec, local);

@@ -13,6 +13,7 @@ struct OpFamily {
     std::string name;                          // of its implementation list
     std::vector<std::string> implementations;  // on the CPU, best first
     std::vector<OpCase> cases;
+    std::vector<std::string> inexact = {};  // implementations that round even small integers
 };
 std::vector<OpFamily> op_families();
 

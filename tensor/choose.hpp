@@ -1,6 +1,8 @@
 // Selection from an ordered list of implementations: best first, the definition last. Each one says
 // why it rejects a problem, so the choice explains itself.
-//   LUMACHROME_FORCE=conv2d:naive,linear:gemm   takes the named one where it accepts
+//   LUMACHROME_FORCE=conv2d:naive,linear:gemm   takes the named one where it accepts, and where it
+//   does
+//                                               not, the first that does
 #pragma once
 #include <algorithm>
 #include <functional>
@@ -18,6 +20,11 @@ struct Implementation {
     const char* name;
     const char* (*reject)(const Problem&);  // a reason, or null: accepted
     Kernel kernel;
+    struct Traits {
+        // A reason to leave a problem that it accepts to others, unless it is forced; or null.
+        const char* (*avoid)(const Problem&) = nullptr;
+        bool exact = true;  // sums and products only: small integers come out exactly
+    } traits = {};
 };
 
 std::string forced_implementation(std::string_view op);  // empty: none
@@ -52,10 +59,14 @@ const Kernel& choose(std::string_view op, std::span<const Implementation<Problem
         std::none_of(list.begin(), list.end(), [&](const auto& i) { return i.name == forced; }))
         throw UsageError("LUMACHROME_FORCE: " + std::string(op) + " has no implementation named " +
                          forced);
+    const bool obey = std::any_of(list.begin(), list.end(), [&](const auto& i) {
+        return i.name == forced && !i.reject(problem);
+    });
     std::string reasons;
     for (const auto& candidate : list) {
         const char* reason = candidate.reject(problem);
-        if (!reason && !forced.empty() && forced != candidate.name) reason = "not the forced one";
+        if (!reason && obey && forced != candidate.name) reason = "not the forced one";
+        if (!reason && !obey && candidate.traits.avoid) reason = candidate.traits.avoid(problem);
         if (!reason) {
             if (const auto& sink = explain_sink())
                 sink(std::string(op) + ": " + candidate.name + reasons);
@@ -63,8 +74,7 @@ const Kernel& choose(std::string_view op, std::span<const Implementation<Problem
         }
         if (explain_sink()) reasons += std::string(" (") + candidate.name + ": " + reason + ")";
     }
-    throw Error(std::string(op) + ": no implementation" +
-                (forced.empty() ? "" : " named " + forced) + " accepts the problem");
+    throw Error(std::string(op) + ": no implementation accepts the problem");
 }
 
 template <class Problem>

@@ -56,8 +56,10 @@ void parallel_chunks(const Exec& exec, int64_t count, const Task& task, int64_t 
 }
 
 // Call-lifetime memory of one thread: grows to a high-water mark and is reused from then on. Valid
-// until the same thread asks again.
-template <class T>
+// until the same thread asks again. A task of parallel_for may run on the thread that started it,
+// so what a whole operation shares among its tasks lies in a second block.
+enum class Scratch { task, operation };
+template <class T, Scratch kBlock = Scratch::task>
 T* scratch(int64_t count) {
     thread_local Tensor block;
     if (!block.defined() || block.bytes() < count * int64_t{sizeof(T)}) {

@@ -40,6 +40,7 @@ struct ShareOptions {
     bool synchronised = true;  // batch norm
     int64_t bucket_bytes = 1 << 16;
     uint32_t step = 3;
+    Activation activation = Activation::relu;
 };
 
 // Gradients of the whole batch, whichever part of it this rank computes.
@@ -50,7 +51,9 @@ inline Outcome outcome(const PeerGroup& peers, const ShareOptions& options) {
         return share(random_tensor(shape, stream, DType::f64, low, high), first, count)
             .to(options.dtype);
     };
-    ColorNet net(small_spec(), 1);
+    Spec spec = small_spec();
+    spec.activation = options.activation;
+    ColorNet net(spec, 1);
     net.cast(options.dtype);
     net.dropout_seed = 5;
     net.dropout_step = options.step;
