@@ -14,6 +14,7 @@
 #include "apps/exit_code.hpp"
 #include "tensor/error.hpp"
 #include "train/distributed/communicator.hpp"
+#include "train/train_step.hpp"
 
 namespace lumachrome {
 namespace {
@@ -45,6 +46,7 @@ int exit_code(const std::exception& error) {
     if (dynamic_cast<const UsageError*>(&error)) return kBadUsage;
     if (dynamic_cast<const InputError*>(&error)) return kBadInput;
     if (dynamic_cast<const ModelError*>(&error)) return kBadModel;
+    if (dynamic_cast<const NonFiniteError*>(&error)) return kCheckFailed;
     if (dynamic_cast<const PeerError*>(&error)) return kStoppedEarly;
     if (dynamic_cast<const ResourceError*>(&error)) return kNoResource;
     if (dynamic_cast<const std::bad_alloc*>(&error)) return kNoResource;

@@ -1,3 +1,4 @@
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -10,6 +11,8 @@
 int main(int argc, char** argv) {
     using namespace lumachrome;
     Console console;
+    std::signal(SIGXFSZ,
+                SIG_IGN);  // a limit on file sizes is an error of write(), like a full disk
     const char* explain = std::getenv("LUMACHROME_EXPLAIN");
     if (explain && std::string_view(explain) != "0" && *explain)
         explain_sink() = [](const std::string& line) {

@@ -131,8 +131,7 @@ void RunLog::validation(const TrainProgress& progress, int64_t epoch,
     std::filesystem::create_directories(folder, error);
     if (error) throw ResourceError(folder + ": cannot create: " + error.message());
     char name[40];
-    std::snprintf(name, sizeof name, "/step-%08lld.png",
-                  static_cast<long long>(progress.step));
+    std::snprintf(name, sizeof name, "/step-%08lld.png", static_cast<long long>(progress.step));
     const std::vector<uint8_t> png = encode(result.samples, Format::png);
     write_file_atomic(folder + name, png, true);
     report();

@@ -125,7 +125,8 @@ void combine(const PeerGroup& peers, ColorNet& net, StepResult& result) {
 }
 
 [[noreturn]] void throw_in(int64_t step, const std::string& what) {
-    throw Error("step " + std::to_string(step) + ": " + what);
+    throw NonFiniteError("step " + std::to_string(step) + ": " + what +
+                         "; a smaller --learning-rate, --warmup or --clip-norm may help");
 }
 
 }  // namespace

@@ -2,12 +2,18 @@
 //   batch -> forward -> joint loss -> backward -> mean over processes -> clipping -> optimizer
 // Walk 2, stop 5: loss -> gradients -> optimizer.
 #pragma once
+#include "tensor/error.hpp"
 #include "train/distributed/gradient_reducer.hpp"
 #include "train/joint_loss.hpp"
 #include "train/loader.hpp"
 #include "train/optimizers.hpp"
 
 namespace lumachrome {
+
+// Training has diverged: a value of this step is not finite.
+class NonFiniteError : public Error {
+    using Error::Error;
+};
 
 struct StepSettings {
     double alpha = kAlpha;   // weight of the class loss
@@ -34,10 +40,10 @@ struct NetInput {
 };
 NetInput net_input(Tape& tape, const ColorNet& net, const Tensor& luma);
 
-// `batch.luma` [N,S,S,1] in 0..1, `batch.ab` [N,S/2,S/2,2] in 0..1. Throws Error naming the step
-// and the first op whose value is not finite; the weights are then as before the step (running
-// statistics may have moved), unless it was the update itself that went wrong. With peers, all of
-// them throw in the same step.
+// `batch.luma` [N,S,S,1] in 0..1, `batch.ab` [N,S/2,S/2,2] in 0..1. Throws NonFiniteError naming
+// the step and the first op whose value is not finite; the weights are then as before the step
+// (running statistics may have moved), unless it was the update itself that went wrong. With peers,
+// all of them throw in the same step.
 StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Batch& batch,
                       const StepSettings& settings = {});
 

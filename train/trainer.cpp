@@ -55,8 +55,8 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
     });
     if (options_.sync_batch_norm) exec_.peers = peers_;
     if (options_.validation && first())
-        validation_.emplace(*options_.validation, options_.validation_photos,
-                            options_.augment.size);
+        validation_.emplace(*options_.validation, options_.validation_photos, options_.augment.size,
+                            !net_->spec.class_names.empty());
     std::error_code error;
     const bool exists = std::filesystem::exists(state_path(options_.run), error);
     if (options_.resume) {

@@ -37,7 +37,8 @@ struct TrainOptions {
     bool tensorboard = false;                   // also event files
     std::shared_ptr<const Dataset> validation;  // null: no validation
     int64_t validation_steps = 250, validation_photos = 128;
-    int64_t patience = 0;  // end after so many validations without a better one; 0: never
+    bool validate_first = false;  // before the first step: what fine-tuning starts from
+    int64_t patience = 0;         // end after so many validations without a better one; 0: never
     bool resume = false;
     bool sync_batch_norm = false;  // statistics over all processes instead of each its own
     int64_t compare_steps = 100;   // all processes compare a hash of their weights so often

@@ -157,7 +157,7 @@ class SceneTally {
 
 }  // namespace
 
-Validation::Validation(const Dataset& data, int64_t count, int64_t size)
+Validation::Validation(const Dataset& data, int64_t count, int64_t size, bool scenes)
     : class_names_(data.classes()) {
     count = std::min(count, data.size());
     std::vector<Sample> samples;
@@ -179,7 +179,7 @@ Validation::Validation(const Dataset& data, int64_t count, int64_t size)
     for (int64_t i = 0; i < n; ++i) {
         luma_.batch(i).copy_from(samples[size_t(i)].luma);
         ab_.batch(i).copy_from(samples[size_t(i)].ab);
-        labels_.push_back(samples[size_t(i)].label);
+        labels_.push_back(scenes ? samples[size_t(i)].label : -1);
     }
 }
 

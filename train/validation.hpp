@@ -35,8 +35,8 @@ struct ValidationResult : ColorQuality {
 class Validation {
   public:
     // Takes up to `count` photos spread over `data`; corrupt and near-gray ones are passed over.
-    // Throws InputError when none is left.
-    Validation(const Dataset& data, int64_t count, int64_t size);
+    // Scenes are judged when the network knows any. Throws InputError when no photo is left.
+    Validation(const Dataset& data, int64_t count, int64_t size, bool scenes);
 
     int64_t images() const { return luma_.shape()[0]; }
     ValidationResult run(ColorNet& net, const Exec& exec, int64_t batch) const;

@@ -26,6 +26,7 @@ Command doctor_command();
 Command evaluate_command();
 Command gradcheck_command();
 Command inspect_command();
+Command report_command();
 Command train_command();
 
 struct RunOptions {  // of every command

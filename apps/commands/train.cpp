@@ -30,8 +30,9 @@ void stop_on_signals() {
 std::string progress_text(const TrainReport& r) {
     std::string text = format("step %ld", long{r.step});
     if (r.total_steps > 0) text += format("/%ld", long{r.total_steps});
-    text += format("  epoch %ld  %.1f images/s  color %.5f  class %.3f  top1 %.3f", long{r.epoch},
-                   r.images_per_second, r.color_loss, r.class_loss, r.top1);
+    text += format("  epoch %ld  %.1f images/s  color %.5f", long{r.epoch}, r.images_per_second,
+                   r.color_loss);
+    if (r.class_loss > 0) text += format("  class %.3f  top1 %.3f", r.class_loss, r.top1);
     if (r.seconds_left > 0) text += "  " + duration(r.seconds_left) + " left";
     return text;
 }
@@ -179,6 +180,7 @@ Command train_command() {
         .examples =
             "  lumachrome train photos/ --out run                        a folder per scene\n"
             "  lumachrome train scenes:2000 --out run --preset tiny      nothing to download\n"
+            "  lumachrome train photos/ --out run --optimizer adam --schedule cosine --epochs 20\n"
             "  lumachrome train --resume --config run/train.ini          goes on with its options\n"
             "  lumachrome train mine/ --init old.safetensors --out new   fine-tunes",
     });
@@ -204,9 +206,9 @@ Command train_command() {
 
     command.section("Network");
     command.add("--init", options.init, "Start from these weights; of no effect with --resume");
-    command.add(
-        "--freeze", options.freeze,
-        "Stage that keeps its weights: low, mid, global, fusion, color, output, classifier");
+    command.add("--freeze", options.freeze,
+                "Stage that keeps its weights (repeat for more): low, mid, global, fusion, color, "
+                "output, classifier");
     add_network_options(command, options.network);
     command.add("--dropout", options.network.dropout, "Rate after the first two global features")
         .within(0, 0.95);

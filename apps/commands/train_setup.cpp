@@ -114,6 +114,7 @@ void choose_validation(const TrainCommandOptions& options, Beginning& begin, Tra
     std::error_code error;
     if (sources.empty() && options.data.size() == 1 && std::filesystem::exists(beside, error))
         sources = {beside.string()};
+    for (const std::string& source : sources) console.note("validating on " + source);
     if (!sources.empty()) {
         train.validation = open_dataset(sources, options.seed + 1, begin.spec.class_names);
         return;
@@ -155,6 +156,7 @@ TrainOptions train_options(const TrainCommandOptions& options, const Spec& spec)
     train.keep = options.keep;
     train.validation_steps = options.validation_steps;
     train.tensorboard = options.tensorboard;
+    train.validate_first = !options.init.empty();
     train.patience = options.patience;
     train.sync_batch_norm = options.sync_batch_norm;
     train.workers = options.workers;

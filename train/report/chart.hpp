@@ -1,5 +1,5 @@
 // Curves as inline SVG, for pages that must work without anything else. Colours, fonts and the
-// read-out under the pointer come from the style and script of the page (report_style.hpp); without
+// read-out under the pointer come from the style and script of the page (style.hpp); without
 // the script the picture is the same.
 #pragma once
 #include <cstddef>

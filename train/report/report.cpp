@@ -186,7 +186,7 @@ std::string curves(const std::vector<LoggedRun>& runs) {
              .take()},
         {"Colour error",
          "rmse_ab, Lab units",
-         "Root mean square error of a and b on whole validation photos. A model above the dashed "
+         "Root mean square error of a and b on the validation crops. A model above the dashed "
          "line would do better to leave the photos gray.",
          Scale::linear,
          {},

@@ -39,6 +39,7 @@ RunHistory::Training training_line(const Json& line) {
 RunHistory::Validation validation_line(const Json& line, const Json& figures) {
     RunHistory::Validation v;
     v.step = line.at("step").integer();
+    v.final = line.find("final") != nullptr;
     v.epoch = figure(line, "epoch");
     v.seconds = figure(line, "seconds");
     v.images = figure(figures, "images");
@@ -101,8 +102,12 @@ RunHistory::Position RunHistory::position() const {
 
 const RunHistory::Validation* RunHistory::best() const {
     const Validation* best = nullptr;
-    for (const Validation& v : validation)
-        if (std::isfinite(v.color_loss) && (!best || v.color_loss < best->color_loss)) best = &v;
+    for (const Validation& v : validation) {
+        if (!std::isfinite(v.color_loss)) continue;
+        if (!best || (best->final && !v.final) ||
+            (best->final == v.final && v.color_loss < best->color_loss))
+            best = &v;
+    }
     return best;
 }
 

@@ -19,6 +19,7 @@ struct RunHistory {
     };
     struct Validation {  // on held-out photos
         int64_t step = 0;
+        bool final = false;  // at the end of a run, beside the regular ones
         double epoch = kNone, seconds = kNone, images = kNone;
         double color_loss = kNone, class_loss = kNone, top1 = kNone;
         double rmse_ab = kNone, gray_rmse_ab = kNone;  // the latter of the uncoloured photos
@@ -49,7 +50,8 @@ struct RunHistory {
         double step = 0, epoch = kNone, seconds = kNone;
     };
     Position position() const;
-    // The validation with the smallest rmse_ab; null when none has one.
+    // The regular validation with the smallest colour loss, whose model best.safetensors holds; the
+    // final one where there is no other; null where there is none.
     const Validation* best() const;
 };
 
