@@ -8,6 +8,7 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <new>
 #include <set>
 #include <string>
 #include <utility>
@@ -171,8 +172,15 @@ Pool& pool() {
 std::shared_ptr<std::byte> allocate_cpu(int64_t bytes) {
     if (bytes < 0 || bytes > (int64_t{1} << 46))
         throw ResourceError("out of memory: a tensor of " + std::to_string(bytes) + " bytes");
+#if defined(__SANITIZE_ADDRESS__)
+    // Each tensor by itself, so that reading past its end is seen.
+    auto* const alone = static_cast<std::byte*>(::operator new (
+        static_cast<size_t>(std::max<int64_t>(bytes, 1)), std::align_val_t{kAlignment}));
+    return {alone, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
+#else
     const int64_t size = (std::max<int64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
     return {pool().take(size), [size](std::byte* p) { pool().give_back(p, size); }};
+#endif
 }
 
 StorageCounters storage_counters() {

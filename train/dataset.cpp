@@ -52,6 +52,9 @@ class TarSource : public Source {
     std::string name(const Entry& entry) const override { return tar_.path() + ":" + entry.name; }
     Image read(const Entry& entry) const override {
         if (auto image = read_ppm(entry)) return std::move(*image);
+        if (entry.bytes > DecodeLimits{}.max_bytes)
+            throw InputError(name(entry) + ": larger than the limit of " +
+                             std::to_string(DecodeLimits{}.max_bytes) + " bytes");
         std::vector<uint8_t> bytes(static_cast<size_t>(entry.bytes));
         tar_.read(entry.offset, bytes.data(), entry.bytes);
         return decode(bytes, name(entry));
@@ -150,6 +153,9 @@ class PhotoSet : public Dataset {
             }
             read_class_list(folder);
             if (!train_shards.empty()) shards = train_shards;
+            // Beside others it is what training validates on.
+            if (shards.size() > 1)
+                std::erase_if(shards, [](const fs::path& p) { return p.filename() == "val.tar"; });
             std::sort(shards.begin(), shards.end());
             for (const fs::path& shard : shards) add_tar(shard);
             if (!shards.empty()) return;

@@ -5,7 +5,8 @@
 // A source, as `train DATA` and `evaluate DATA` name it, is one of
 //   folder       every sub-folder is a class and may have folders of its own; what lies in a
 //                sub-folder `unlabeled` or directly in the folder is unlabeled, as in a flat folder
-//   shard folder a folder with *.tar: all its train-*.tar when it has such, else all its *.tar;
+//   shard folder a folder with *.tar: all its train-*.tar when it has such, else all its *.tar
+//                but val.tar beside others;
 //                other files in it are not looked at
 //   FILE.tar     uncompressed ustar (IEEE 1003.1), members class/name.jpg or name.jpg
 //   FILE.txt     a list: photo path, then optionally a tab and a class, or on every line a blank

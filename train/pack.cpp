@@ -189,8 +189,6 @@ PackReport pack(const Dataset& dataset, const PackOptions& options, const Exec& 
         labels += name + "\n";
     }
     prepare_folder(options.out);
-    write_file_atomic((fs::path(options.out) / "labels.txt").string(),
-                      {reinterpret_cast<const uint8_t*>(labels.data()), labels.size()}, false);
     PackReport report;
     ShardWriter shards(dataset, options, report);
     report.scan =
@@ -200,6 +198,9 @@ PackReport pack(const Dataset& dataset, const PackOptions& options, const Exec& 
     if (report.packed == 0)
         throw InputError(options.out + ": none of the " + std::to_string(dataset.size()) +
                          " photos is usable");
+    // Last: a folder without it was not finished.
+    write_file_atomic((fs::path(options.out) / "labels.txt").string(),
+                      {reinterpret_cast<const uint8_t*>(labels.data()), labels.size()}, false);
     return report;
 }
 

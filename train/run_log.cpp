@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
+#include <string_view>
 
 #include "image/codec.hpp"
 #include "tensor/error.hpp"
@@ -66,6 +66,24 @@ Json to_json(const std::vector<LayerStatistics>& layers) {
     return all;
 }
 
+// Of the lines up to `step`. A last line may have been cut off by a crash; another that cannot be
+// read is a reason not to touch the file.
+off_t kept_bytes(const std::string& path, int64_t step) {
+    const std::vector<uint8_t> bytes = read_file(path);
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    size_t begin = 0;
+    for (size_t end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
+        try {
+            const Json json = Json::parse(text.substr(begin, end - begin));
+            if (json.at("step").integer() > step || json.find("final")) break;
+        } catch (const InputError& error) {
+            if (end + 1 == text.size()) break;
+            throw InputError(path + ": at byte " + std::to_string(begin) + ": " + error.what());
+        }
+    }
+    return static_cast<off_t>(begin);
+}
+
 }  // namespace
 
 std::string metrics_path(const std::string& run) {
@@ -82,15 +100,11 @@ RunLog::RunLog(std::string run, int64_t step, bool tensorboard)
         throw UsageError(run_ + ": another process is training in this folder");
     }
     off_t kept = 0;
-    std::ifstream in(path_);
-    for (std::string line; std::getline(in, line) && !in.eof();) {
-        try {
-            const Json json = Json::parse(line);
-            if (json.at("step").integer() > step || json.find("final")) break;
-        } catch (const InputError&) {
-            break;  // cut off by a crash
-        }
-        kept += static_cast<off_t>(line.size()) + 1;
+    try {
+        kept = kept_bytes(path_, step);
+    } catch (...) {
+        ::close(fd_);
+        throw;
     }
     if (::ftruncate(fd_, kept) != 0) {
         const std::string reason = std::strerror(errno);

@@ -48,15 +48,14 @@ std::string kept_path(const std::string& run, int64_t step) {
     return run + name;
 }
 
-// A hard link costs nothing: state.safetensors itself is replaced at the next save, not changed.
+// A file of its own, not a link: whoever goes back copies a kept state over state.safetensors,
+// which must not change another. States of later steps belong to what was gone back from: they
+// count, but the newest of this course are kept first.
 void keep_last(const std::string& run, int64_t step, const TensorFile& state, int64_t keep) {
     namespace fs = std::filesystem;
     std::error_code error;
     const std::string kept = kept_path(run, step);
-    fs::remove(kept, error);
-    fs::create_hard_link(state_path(run), kept, error);
-    // FAT and some network file systems have no links.
-    if (error) write_tensor_file(kept, state, true);
+    write_tensor_file(kept, state, true);
     std::vector<std::string> states;
     for (fs::directory_iterator at(run, error), end; !error && at != end; at.increment(error)) {
         const std::string name = at->path().filename().string();
@@ -65,6 +64,8 @@ void keep_last(const std::string& run, int64_t step, const TensorFile& state, in
             states.push_back(at->path().string());
     }
     std::sort(states.begin(), states.end());
+    std::stable_partition(states.begin(), states.end(),
+                          [&](const std::string& path) { return path > kept; });
     for (size_t i = 0; i + static_cast<size_t>(keep) < states.size(); ++i)
         fs::remove(states[i], error);
 }

@@ -115,7 +115,9 @@ Metadata Trainer::identity() const {
             {"train_learning_rate", exact_text(options_.optimizer.learning_rate)},
             {"train_weight_decay", exact_text(options_.optimizer.weight_decay)},
             {"train_schedule", std::to_string(options_.schedule.kind)},
-            {"train_warmup", std::to_string(options_.schedule.warmup_steps)}};
+            {"train_warmup", std::to_string(options_.schedule.warmup_steps)},
+            {"train_decay_steps", std::to_string(options_.schedule.step_length)},
+            {"train_decay_factor", exact_text(options_.schedule.step_factor)}};
 }
 
 void Trainer::compare_weights() {
@@ -222,6 +224,7 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
     };
     bool saved = false;
     if (progress_.step > 0) last_.epoch = (progress_.step - 1) * options_.batch / data_->size();
+    if (options_.validate_first && progress_.step == 0) validate_alone(0, false, events);
     Decision decision = agree(own_decision(false));
     while (!decision.stop && !decision.limit && !decision.patience) {
         const Batch batch = loader.next();
@@ -247,7 +250,7 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
         if (log_due) progress_.window = {};
         bool out_of_patience = false;
         const bool validation_due = progress_.step % options_.validation_steps == 0;
-        if (validation_ && validation_due) out_of_patience = validate(batch.epoch, false, events);
+        if (validation_due) out_of_patience = validate_alone(batch.epoch, false, events);
         if (log_due || validation_due) {
             window_start = Clock::now();
             window_images = 0;
@@ -266,13 +269,21 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
     const TrainEnd end = decision.patience ? TrainEnd::patience
                          : decision.limit  ? TrainEnd::limit
                                            : TrainEnd::stopped;
+    compare_weights();  // of all ranks: only rank 0 knows whether it has saved
     if (!saved) save();
     // After the state: a run that goes on from here has not seen this validation.
-    if (end == TrainEnd::limit && validation_ && progress_.step % options_.validation_steps != 0)
-        validate(last_.epoch, true, events);
+    if (end == TrainEnd::limit && progress_.step % options_.validation_steps != 0)
+        validate_alone(last_.epoch, true, events);
     else if (log_)
         try_to(events, [&] { log_->report(); });
     if (log_) try_to(events, [&] { log_->sync(); });
+    return end;
+}
+
+// By rank 0, while the others wait for as long as it takes.
+bool Trainer::validate_alone(int64_t epoch, bool final, const TrainEvents& events) {
+    const bool end = validation_ && validate(epoch, final, events);
+    if (peers_ && options_.validation) peers_->wait_for_all();
     return end;
 }
 

@@ -87,6 +87,7 @@ class Trainer {
     void freeze();
     bool first() const { return !peers_ || peers_->rank() == 0; }
     bool validate(int64_t epoch, bool final, const TrainEvents& events);
+    bool validate_alone(int64_t epoch, bool final, const TrainEvents& events);
     void save();
     void save_best();
     void compare_weights();

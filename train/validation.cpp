@@ -13,6 +13,8 @@ namespace lumachrome {
 namespace {
 
 constexpr int64_t kSamples = 24, kSampleColumns = 4;
+constexpr int64_t kSampleSide =
+    128;  // at most: a sheet is to be looked at, and goes into the report
 
 Image eight_bit_gray(const Tensor& luma) {  // [S,S,1]
     Image image = Image::make(luma.shape()[1], luma.shape()[0], 1, 8);
@@ -216,7 +218,7 @@ ValidationResult Validation::run(ColorNet& net, const Exec& exec, int64_t batch)
     for (const PhotoScore& score : scores) add_share(result, score, 1.0 / double(images()));
     scenes.finish(result);
     add_weights(net, result.layers);
-    result.samples = contact_sheet(tiles, kSampleColumns, luma_.shape()[1]);
+    result.samples = contact_sheet(tiles, kSampleColumns, std::min(kSampleSide, luma_.shape()[1]));
     return result;
 }
 

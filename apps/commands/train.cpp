@@ -23,8 +23,13 @@ std::atomic<bool> stop_requested = false;
 void stop_on_signals() {
     struct sigaction action {};
     action.sa_handler = [](int) { stop_requested = true; };
-    action.sa_flags = static_cast<int>(SA_RESETHAND);
-    for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) sigaction(signal, &action, nullptr);
+    for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) {
+        // A terminal that closes may say so twice.
+        action.sa_flags = signal == SIGHUP ? 0 : static_cast<int>(SA_RESETHAND);
+        struct sigaction before {};
+        sigaction(signal, nullptr, &before);
+        if (before.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);  // nohup
+    }
 }
 
 std::string progress_text(const TrainReport& r) {

@@ -112,7 +112,8 @@ void choose_validation(const TrainCommandOptions& options, Beginning& begin, Tra
     std::vector<std::string> sources = options.validation;
     const std::filesystem::path beside = std::filesystem::path(options.data.front()) / "val.tar";
     std::error_code error;
-    if (sources.empty() && options.data.size() == 1 && std::filesystem::exists(beside, error))
+    if (sources.empty() && options.data.size() == 1 && std::filesystem::exists(beside, error) &&
+        data->name(0).compare(0, beside.string().size(), beside.string()) != 0)
         sources = {beside.string()};
     for (const std::string& source : sources) console.note("validating on " + source);
     if (!sources.empty()) {

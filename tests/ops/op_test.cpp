@@ -183,7 +183,8 @@ TEST_CASE("bits do not depend on the number of threads, run after run") {
 TEST_CASE("winograd stays close to double over several batches of tiles") {
     struct {
         int64_t N, H, W, C, K;
-    } const problems[] = {{2, 61, 58, 20, 40}, {3, 50, 47, 140, 130}};
+    } const problems[] = {
+        {2, 61, 58, 20, 40}, {3, 50, 47, 140, 130}, {1, 21, 19, 272, 24}, {1, 21, 19, 24, 272}};
     for (const auto& p : problems) {
         const OpCase c{"",
                        std::make_shared<Conv2dOp>(Conv2dSpec{3, 1}),

@@ -45,6 +45,7 @@ TEST_CASE("meta tensors have a shape and no memory") {
     CHECK_THROWS_AS(meta.raw(), Error);
 }
 
+#if !defined(__SANITIZE_ADDRESS__)  // there every tensor is allocated by itself
 TEST_CASE("memory given back is handed out again") {
     { const Tensor warm = Tensor::empty({1000, 1000}); }
     const int64_t before = storage_counters().system_allocations;
@@ -67,6 +68,7 @@ TEST_CASE("room that neighbours gave back fits a larger tensor") {
     release_cached_storage();  // takes nothing that is in use
     CHECK(whole.item(5'999'999) == 1);
 }
+#endif
 
 TEST_CASE("half and bfloat16 round to nearest even and keep special values") {
     CHECK(float_to_f16(1) == 0x3c00);

@@ -30,6 +30,8 @@ class Communicator {
     // all = the ranks' `mine` one after the other; for small records.
     virtual void all_gather(std::span<const std::byte> mine, std::span<std::byte> all) = 0;
     virtual void barrier() = 0;
+    // barrier() for when one has long work to do alone: no deadline, but for abort().
+    virtual void wait_for_all() { barrier(); }
 
     // From any thread: this rank calls no more collectives. Who waits for it, here or in another
     // process, does not wait forever.

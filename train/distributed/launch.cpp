@@ -29,7 +29,8 @@ static_assert(std::atomic<pid_t>::is_always_lock_free);  // for use in a signal 
 
 // mpirun answers SIGINT and SIGTERM by killing its processes two seconds later, checkpoint or not.
 // It hands SIGUSR1 on to them, and goes on waiting.
-void pass_on(int) {
+void pass_on(int signal) {
+    if (signal == SIGHUP && signals > 0) return;  // a terminal that closes may say so twice
     const int saved = errno;
     if (child > 0) kill(child, signals == 0 ? SIGUSR1 : SIGTERM);
     ++signals;
@@ -43,8 +44,10 @@ class ForwardedSignals {
         signals = 0;
         struct sigaction action {};
         action.sa_handler = pass_on;
-        for (size_t i = 0; i < std::size(kSignals); ++i)
-            sigaction(kSignals[i], &action, &before_[i]);
+        for (size_t i = 0; i < std::size(kSignals); ++i) {
+            sigaction(kSignals[i], nullptr, &before_[i]);
+            if (before_[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &action, nullptr);
+        }
     }
     ~ForwardedSignals() {
         for (size_t i = 0; i < std::size(kSignals); ++i)
@@ -70,15 +73,15 @@ std::string find_mpirun() {
     throw ResourceError("mpirun: not found on the PATH; install openmpi-bin");
 }
 
-bool names(const std::string& argument, const std::string& option) {
-    return argument == option || argument.starts_with(option + "=");
-}
-
 // In the child. A process group of its own keeps the terminal's Ctrl-C from mpirun.
 [[noreturn]] void become(char* const* argv) {
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM);  // does not outlive its parent
-    for (int signal : kSignals) ::signal(signal, SIG_DFL);
+    for (int signal : kSignals) {
+        struct sigaction now {};
+        sigaction(signal, nullptr, &now);
+        if (now.sa_handler != SIG_IGN) ::signal(signal, SIG_DFL);  // nohup reaches the ranks
+    }
     const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (nothing >= 0) dup2(nothing, STDIN_FILENO);
     execv(argv[0], argv);
@@ -108,11 +111,6 @@ Launched launch_processes(int count, const std::string& program,
                                       "start this program with your own"
                                 : "several processes need MPI: install libopenmpi-dev and "
                                   "openmpi-bin, then meson setup --reconfigure build");
-    if (std::none_of(arguments.begin(), arguments.end(),
-                     [](const std::string& a) { return names(a, "--threads"); })) {
-        arguments.push_back("--threads");
-        arguments.push_back(std::to_string(std::max(1, available_threads() / count)));
-    }
     // No binding: Open MPI would pin each of few processes to one core. Oversubscribing: it counts
     // whole cores as places, and refuses the processes that go beyond.
     std::vector<std::string> words{find_mpirun(),         "--quiet",   "-np",
@@ -134,6 +132,7 @@ Launched launch_processes(int count, const std::string& program,
     child = id;
     if (signals > 0) kill(id, SIGTERM);  // one came between the two lines above
     const int code = wait_for(id);
+    child = 0;  // its number may be another's from here on
     if (code == kCannotRun) throw ResourceError(words[0] + ": cannot be run");
     if (signals > 1 || (signals > 0 && code >= 128))
         return {EX_TEMPFAIL, "stopped at once; the last checkpoint is intact, go on with --resume"};

@@ -2,8 +2,10 @@
 #define OMPI_SKIP_MPICXX 1
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
+
 #include <sysexits.h>
 #include <unistd.h>
+#include <limits>
 
 #include <algorithm>
 #include <atomic>
@@ -80,9 +82,8 @@ class MpiCommunicator final : public Communicator {
                                   request);
         });
     }
-    void barrier() override {
-        finish([&](MPI_Request* request) { return MPI_Ibarrier(work_, request); });
-    }
+    void barrier() override { wait_at_barrier(deadline_); }
+    void wait_for_all() override { wait_at_barrier(std::numeric_limits<double>::infinity()); }
     void abort() noexcept override { aborted_ = true; }
 
   private:
@@ -113,14 +114,22 @@ class MpiCommunicator final : public Communicator {
         }
     }
 
+    void wait_at_barrier(double seconds) {
+        finish([&](MPI_Request* request) { return MPI_Ibarrier(work_, request); }, seconds);
+    }
+
     template <class Call>
     void finish(const Call& call) {
+        finish(call, deadline_);
+    }
+    template <class Call>
+    void finish(const Call& call, double patience) {
         // What fails leaves a request that still owns its buffers: nothing may follow.
         if (broken_) throw PeerError(here() + "the connection to the other processes is lost");
         broken_ = true;
         MPI_Request request = MPI_REQUEST_NULL;
         check(call(&request), "reach the other processes");
-        if (!completes(request, deadline_, aborted_)) {
+        if (!completes(request, patience, aborted_)) {
             const auto seconds = std::to_string(std::lround(deadline_));
             throw PeerError(here() + (aborted_ ? "training was given up"
                                                : "no answer from the other processes for " +

@@ -172,6 +172,10 @@ void PeerGroup::barrier() const {
     run([](Communicator& c) { c.barrier(); });
 }
 
+void PeerGroup::wait_for_all() const {
+    run([](Communicator& c) { c.wait_for_all(); });
+}
+
 void PeerGroup::check_equal(uint64_t hash, const std::string& what) const {
     std::vector<uint64_t> all(static_cast<size_t>(count_));
     run([&](Communicator& c) {

@@ -43,6 +43,7 @@ class PeerGroup final : public Peers {
     void broadcast(std::span<const Tensor> tensors, int root = 0) const;
     void broadcast(std::span<std::byte> bytes, int root = 0) const;
     void barrier() const;
+    void wait_for_all() const;  // a barrier without a deadline: one of them is doing long work
     // Throws Error naming the ranks whose hash of `what` differs from most others'.
     void check_equal(uint64_t hash, const std::string& what) const;
 
