@@ -117,29 +117,28 @@ struct Totals {
 // start or in the save at the end. Such calls of `all` end with 69.
 bool ends_the_run(const std::vector<Call>& all, int at) {
     const size_t index = static_cast<size_t>(at) - 1;
-    size_t first_save = all.size(), last_save = 0, last_model = 0;
+    size_t first_save = all.size(), last_save = 0, kept = 0;
     for (size_t i = 0; i < all.size(); ++i) {
         if (all[i] == Call{"fsync", "metrics.jsonl"}) {
             first_save = std::min(first_save, i);
-            // The very last one follows the last model.
+            // The very last one follows the last state that is kept.
             for (size_t j = i; j < all.size(); ++j)
-                if (all[j] == Call{"rename", "model.safetensors"}) last_save = i, last_model = j;
+                if (all[j].name == "rename" && all[j].file.starts_with("state-"))
+                    last_save = i, kept = j + 1;  // and its folder
         }
     }
     size_t begun = 0;  // the last thing before the first step: the options, or the log cut
     for (size_t i = 0; i < first_save; ++i)
         if (all[i] == Call{"ftruncate", "metrics.jsonl"} || all[i].file == "train.ini") begun = i;
     if (all[begun].file == "train.ini") ++begun;  // its folder
-    const size_t kept = last_model + 3;           // folder, unlink, link
     return index <= begun || (index >= last_save && index <= kept);
 }
 
-// Nothing is lost when such a call fails: an old file stays longer, a copy is written instead of
-// a link; what a close could report of these two, the fsync before has reported.
+// Nothing is lost when such a call fails: an old file stays longer; what a close could report of
+// these two, the fsync before has reported.
 bool costs_nothing(const Call& call) {
-    return call.name == "unlink" || call.name == "link" ||
-           (call.name == "close" &&
-            (call.file == "metrics.jsonl" || call.file == "events.out.tfevents"));
+    return call.name == "unlink" || (call.name == "close" && (call.file == "metrics.jsonl" ||
+                                                              call.file == "events.out.tfevents"));
 }
 
 // "" or what is wrong.
@@ -265,7 +264,7 @@ std::vector<Case> cases(const Reference& reference) {
     bool saved = false;
     for (size_t i = 0; i < reference.fresh_calls.size(); ++i) {
         if (!saved || !seen.contains(reference.fresh_calls[i])) add(false, i);
-        saved = saved || reference.fresh_calls[i] == Call{"link", "state-00000002.safetensors"};
+        saved = saved || reference.fresh_calls[i] == Call{"rename", "state-00000002.safetensors"};
     }
     return all;
 }
