@@ -40,6 +40,15 @@ void fusion_reference(const Conv2dSpec& spec, View<const T> m, View<const T> g, 
                 }
 }
 
+// Along one axis the kernel hangs over the start (1), over the end (2), over both (3, a map one
+// cell high) or over neither (0).
+inline int64_t border_case(int64_t position, int64_t size) {
+    return (position == 0) + 2 * (position == size - 1);
+}
+// [N,16,K]: b(k) + sum of t over the taps inside the image, for each pair (rows, columns) of border
+// cases. t [N,K,R,R], b [K].
+Tensor border_biases(const Exec& exec, const Tensor& t, const Tensor& b);
+
 struct FusionProblem {
     int64_t N, H, W, K, R;
 };

@@ -9,35 +9,16 @@
 namespace lumachrome {
 namespace {
 
-// Along one axis the kernel hangs over the start, over the end, over both (a map one cell high) or
-// over neither.
-int border_case(int64_t position, int64_t size) {
-    return (position == 0) + 2 * (position == size - 1);
-}
-
-bool inside(int64_t tap, int axis_case, int64_t R) {
+bool inside(int64_t tap, int64_t axis_case, int64_t R) {
     const int64_t offset = tap - R / 2;
     return !(offset < 0 && (axis_case & 1)) && !(offset > 0 && (axis_case & 2));
 }
 
 void add_global(const Exec& exec, const FusionProblem& p, const Tensor& t, const Tensor& b,
                 const Tensor& y) {
+    const Tensor bias = border_biases(exec, t.reshape({p.N, p.K, p.R, p.R}), b);
     dispatch_float(y.dtype(), [&](auto tag) {
         using T = decltype(tag);
-        const int64_t RR = p.R * p.R;
-        const Tensor bias = Tensor::empty({p.N, 4, 4, p.K}, y.dtype());
-        parallel_for(exec, p.N * 16, [&](int64_t task) {
-            const int64_t n = task / 16;
-            const int v = static_cast<int>(task / 4 % 4), h = static_cast<int>(task % 4);
-            for (int64_t k = 0; k < p.K; ++k) {
-                T sum = b.data<T>()[k];
-                for (int64_t r = 0; r < p.R; ++r)
-                    for (int64_t s = 0; s < p.R; ++s)
-                        if (inside(r, v, p.R) && inside(s, h, p.R))
-                            sum += t.data<T>()[(n * p.K + k) * RR + r * p.R + s];
-                bias.data<T>()[task * p.K + k] = sum;
-            }
-        });
         parallel_for(exec, p.N * p.H, [&](int64_t row) {
             const int64_t n = row / p.H, v = border_case(row % p.H, p.H);
             for (int64_t w = 0; w < p.W; ++w) {
@@ -114,6 +95,26 @@ Halves empty_halves(const Tensor& w, int64_t M) {
 }
 
 }  // namespace
+
+Tensor border_biases(const Exec& exec, const Tensor& t, const Tensor& b) {
+    const int64_t N = t.shape()[0], K = t.shape()[1], R = t.shape()[2];
+    const Tensor bias = Tensor::empty({N, 16, K}, t.dtype());
+    dispatch_float(t.dtype(), [&](auto tag) {
+        using T = decltype(tag);
+        parallel_for(exec, N * 16, [&](int64_t task) {
+            const int64_t n = task / 16, v = task / 4 % 4, h = task % 4;
+            for (int64_t k = 0; k < K; ++k) {
+                T sum = b.data<T>()[k];
+                for (int64_t r = 0; r < R; ++r)
+                    for (int64_t s = 0; s < R; ++s)
+                        if (inside(r, v, R) && inside(s, h, R))
+                            sum += t.data<T>()[((n * K + k) * R + r) * R + s];
+                bias.data<T>()[task * K + k] = sum;
+            }
+        });
+    });
+    return bias;
+}
 
 std::span<const FusionImpl> fusion_cpu() {
     return kImplementations;
