@@ -52,8 +52,9 @@ using ExplainSink = std::function<void(const std::string&)>;
 ExplainSink& explain_sink();
 
 template <class Problem, class Kernel>
-const Kernel& choose(std::string_view op, std::span<const Implementation<Problem, Kernel>> list,
-                     const Problem& problem) {
+const Implementation<Problem, Kernel>& choose_implementation(
+    std::string_view op, std::span<const Implementation<Problem, Kernel>> list,
+    const Problem& problem) {
     const std::string forced = forced_implementation(op);
     if (!forced.empty() &&
         std::none_of(list.begin(), list.end(), [&](const auto& i) { return i.name == forced; }))
@@ -70,11 +71,17 @@ const Kernel& choose(std::string_view op, std::span<const Implementation<Problem
         if (!reason) {
             if (const auto& sink = explain_sink())
                 sink(std::string(op) + ": " + candidate.name + reasons);
-            return candidate.kernel;
+            return candidate;
         }
         if (explain_sink()) reasons += std::string(" (") + candidate.name + ": " + reason + ")";
     }
     throw Error(std::string(op) + ": no implementation accepts the problem");
+}
+
+template <class Problem, class Kernel>
+const Kernel& choose(std::string_view op, std::span<const Implementation<Problem, Kernel>> list,
+                     const Problem& problem) {
+    return choose_implementation(op, list, problem).kernel;
 }
 
 template <class Problem>

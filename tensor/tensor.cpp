@@ -38,6 +38,14 @@ Tensor Tensor::full(Shape shape, double value, DType dtype) {
     return t;
 }
 
+Tensor Tensor::borrow(float* memory, Shape shape) {
+    Tensor t;
+    t.defined_ = true;
+    t.shape_ = shape;
+    t.storage_ = {std::shared_ptr<std::byte>(), reinterpret_cast<std::byte*>(memory)};
+    return t;
+}
+
 std::byte* Tensor::raw() const {
     if (!storage_)
         throw Error("tensor " + shape_.str() + " on " + device_.str() + " has no memory to read");

@@ -20,6 +20,9 @@ class Tensor {
     static Tensor zeros(Shape shape, DType dtype = DType::f32, Device device = {});
     static Tensor full(Shape shape, double value, DType dtype = DType::f32);
 
+    // Memory of somebody else, who keeps it alive.
+    static Tensor borrow(float* memory, Shape shape);
+
     bool defined() const { return defined_; }
     const Shape& shape() const { return shape_; }
     DType dtype() const { return dtype_; }

@@ -5,9 +5,12 @@
 
 #include "apps/commands/commands.hpp"
 #include "layers/op_cases.hpp"
+#include "model/infer/inference.hpp"
+#include "model/state.hpp"
 #include "model/summary.hpp"
 #include "tensor/choose.hpp"
 #include "tensor/error.hpp"
+#include "tensor/isa.hpp"
 #include "tensor/random.hpp"
 #include "train/train_step.hpp"
 
@@ -20,6 +23,8 @@ struct BenchOptions : RunOptions {
     std::string optimizer = "adadelta";
     std::string filter;
     bool simple_path = false;
+    std::string weights, input, output;  // of infer: files instead of random numbers
+    int64_t band_rows = 0;
 };
 
 constexpr uint64_t kSeed = 1;
@@ -116,25 +121,58 @@ const OpFamily* family_of(const std::vector<OpFamily>& families, std::string_vie
     return found == families.end() ? nullptr : &*found;
 }
 
+// Random, or the tensor of that name in --input.
+Tensor input_tensor(const BenchOptions& options, const char* name, int64_t side, uint32_t stream) {
+    const Shape shape{1, side, side, 1};
+    if (options.input.empty()) return random_tensor(shape, stream, -0.5, 0.5);
+    const TensorFile file = read_tensor_file(options.input);
+    const auto found = file.tensors.find(name);
+    if (found == file.tensors.end() || found->second.shape() != shape ||
+        found->second.dtype() != DType::f32)
+        throw InputError(options.input + ": needs an f32 tensor " + name + " of " + shape.str());
+    return found->second;
+}
+
 int run_bench_infer(const BenchOptions& options, Console& console) {
     check_size(options.size);
     const Exec exec = exec_for(options, console);
     choose_path(options);
-    ColorNet net(preset(options.preset), kSeed);
-    const auto input = [](int64_t side, uint32_t stream) {
-        return random_tensor({1, side, side, 1}, stream, -0.5, 0.5);
-    };
-    const int64_t side = net.spec.global_size;
-    const Tensor x = input(options.size, 1), copy = input(side, 2);
-    const Times times = measure(options.runs, [&] {
-        Tape tape(Phase::eval, exec);
-        const Var vx = tape.input(x);
-        net(vx, options.size == side ? vx : tape.input(copy));
-    });
+    std::unique_ptr<ColorNet> net = options.weights.empty()
+                                        ? std::make_unique<ColorNet>(preset(options.preset), kSeed)
+                                        : load_model(options.weights).net;
+    const int64_t side = net->spec.global_size;
+    const double gmacs = double(summarize(*net, options.size, options.size).macs) / 1e9;
+    std::vector<Tensor> in{input_tensor(options, "x", options.size, 1)};
+    if (net->spec.use_global && options.size != side)
+        in.push_back(input_tensor(options, "copy", side, 2));
+
+    Tensor color;
+    Times times;
+    int64_t arena_bytes = 0;
+    if (options.simple_path) {
+        times = measure(options.runs, [&] {
+            Tape tape(Phase::eval, exec);
+            const Var x = tape.input(in[0]);
+            color = (*net)(x, in.size() > 1 ? tape.input(in[1]) : x).color.value;
+        });
+    } else {
+        Inference inference(*net, exec,
+                            {.classify = false, .plan = {.band_rows = options.band_rows}});
+        net.reset();  // the plan has its own weights
+        Runner& runner = inference.at(options.size, options.size);
+        arena_bytes = runner.plan().arena_bytes;
+        times = measure(options.runs, [&] { color = runner.run(in)[0]; });
+    }
+    if (!options.output.empty()) {
+        TensorFile file;
+        file.tensors["color"] = color;
+        write_tensor_file(options.output, file, true);
+    }
     Json json = times_json(options, exec, times, 1);
-    const double gmacs = double(summarize(net, options.size, options.size).macs) / 1e9;
     json.set("gmacs", gmacs);
     json.set("gmacs_per_second", gmacs / times.median * 1e3);
+    json.set("isa", std::string(name(isa())));
+    json.set("arena_mib", double(arena_bytes) / (1 << 20));
     console.result(json);
     console.print(format(
         "%s, one photo of %ldx%ld: %.1f ms (%.1f .. %.1f), %.2f GMAC, %.1f GMAC/s, "
@@ -229,12 +267,19 @@ Command bench_infer_command() {
     Command command({
         .name = "bench infer",
         .summary = "time the network on a photo",
-        .description = "Times the network on one photo: one size per call, random weights.",
+        .description = "Times the network without its class head on one photo: one size per call, "
+                       "random weights.",
         .examples = "  lumachrome bench infer --size 480 --preset paper --runs 5",
     });
     BenchOptions& options = command.runs(run_bench_infer);
     add_bench_options(command, options);
     add_path_option(command, options.simple_path);
+    command.add("--band-rows", options.band_rows, "Rows of the photo at a time; 0 chooses")
+        .within(0, 1 << 20);
+    add_weights_option(command, options.weights);
+    command.add("--input", options.input,
+                "Tensors x and copy (.safetensors) instead of random ones");
+    command.add("--output", options.output, "Where the tensor color goes (.safetensors)");
     return command;
 }
 

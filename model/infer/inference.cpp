@@ -1,0 +1,84 @@
+#include "model/infer/inference.hpp"
+
+#include <algorithm>
+
+#include "model/infer/passes.hpp"
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+
+Graph with_input_shapes(Graph graph, std::span<const Shape> shapes) {
+    for (size_t i = 0; i < graph.inputs.size(); ++i)
+        graph.values[size_t(graph.inputs[i])].shape = shapes[i];
+    for (const Graph::Node& node : graph.nodes) {
+        std::vector<Shape> in = graph.input_shapes(node);
+        if (node.upsample) in[0] = {in[0][0], 2 * in[0][1], 2 * in[0][2], in[0][3]};
+        graph.values[size_t(node.output)].shape = node.op->infer(in);
+    }
+    return graph;
+}
+
+Graph share_input(Graph graph, size_t first, size_t second) {
+    std::vector<int> same(graph.values.size());
+    for (size_t v = 0; v < same.size(); ++v) same[v] = static_cast<int>(v);
+    same[size_t(graph.inputs[second])] = graph.inputs[first];
+    graph.inputs.erase(graph.inputs.begin() + static_cast<std::ptrdiff_t>(second));
+    std::vector<Graph::Node> nodes;
+    for (Graph::Node& node : graph.nodes) {
+        for (int& input : node.inputs) input = same[size_t(input)];
+        // The same weights and inputs make the same op: a weight belongs to one layer. An op
+        // without weights has the same name and input.
+        const auto twin = std::find_if(nodes.begin(), nodes.end(), [&](const Graph::Node& other) {
+            return other.inputs == node.inputs && other.op->name() == node.op->name() &&
+                   other.upsample == node.upsample && other.activation == node.activation;
+        });
+        if (twin == nodes.end())
+            nodes.push_back(node);
+        else
+            same[size_t(node.output)] = twin->output;
+    }
+    for (int& output : graph.outputs) output = same[size_t(output)];
+    graph.nodes = std::move(nodes);
+    return graph;
+}
+
+Inference::Inference(ColorNet& net, const Exec& exec, InferenceOptions options)
+    : exec_(exec),
+      options_(std::move(options)),
+      global_size_(net.spec.global_size),
+      use_global_(net.spec.use_global) {
+    ParameterNames names;
+    net.visit([&](const std::string& name, Parameter& p) { names[&p] = name; });
+    const auto define = [&](Tape&, std::span<const Var> in) {
+        const ColorNet::Output output = net(in[0], in[use_global_ ? 1 : 0]);
+        std::vector<Var> outputs{output.color};
+        if (gives_logits()) outputs.push_back(*output.logits);
+        return outputs;
+    };
+    const Shape map{1, global_size_, global_size_, 1};
+    std::vector<Shape> shapes{map};
+    if (use_global_) shapes.push_back(map);
+    graph_ = run_passes(trace(define, shapes, names), options_.passes);
+}
+
+bool Inference::takes_copy(int64_t height, int64_t width) const {
+    return use_global_ && (height != global_size_ || width != global_size_);
+}
+
+Runner& Inference::at(int64_t height, int64_t width) {
+    if (runner_ && height == height_ && width == width_) return *runner_;
+    if (height % kStride != 0 || width % kStride != 0 || height < kStride || width < kStride)
+        throw ShapeError("inference: a photo of " + std::to_string(height) + "x" +
+                         std::to_string(width) + "; both must be multiples of 8");
+    std::vector<Shape> shapes{{1, height, width, 1}};
+    if (use_global_) shapes.push_back({1, global_size_, global_size_, 1});
+    Graph graph = with_input_shapes(graph_, shapes);
+    if (use_global_ && !takes_copy(height, width)) graph = share_input(std::move(graph), 0, 1);
+    runner_.reset();  // its arena goes first
+    runner_ = std::make_unique<Runner>(compile(graph, exec_, weights_, options_.plan), exec_);
+    height_ = height;
+    width_ = width;
+    return *runner_;
+}
+
+}  // namespace lumachrome

@@ -1,0 +1,47 @@
+// A network ready for photos of any size: traced and folded once, planned for each size when it is
+// first met. Walk 1 passes through here; model/infer/README.md tells how.
+#pragma once
+#include <memory>
+
+#include "model/colornet.hpp"
+#include "model/infer/runner.hpp"
+
+namespace lumachrome {
+
+struct InferenceOptions {
+    bool classify = true;     // compute the logits as well
+    std::string passes = {};  // see run_passes
+    PlanOptions plan = {};
+};
+
+class Inference {
+  public:
+    // Takes what it needs of the network's weights; the network may go afterwards.
+    Inference(ColorNet& net, const Exec& exec, InferenceOptions options = {});
+
+    // For a photo of height x width, multiples of 8. Inputs: the photo [1,H,W,1], and its copy
+    // [1,S,S,1] unless that is the same or the network has no global branch. Outputs: colours
+    // [1,H/2,W/2,2], and logits [1,classes] if asked for.
+    // The runner stays valid until another size is asked for.
+    Runner& at(int64_t height, int64_t width);
+    bool takes_copy(int64_t height, int64_t width) const;
+    bool gives_logits() const { return options_.classify && use_global_; }
+    const PackedWeights& weights() const { return weights_; }
+
+  private:
+    Exec exec_;
+    InferenceOptions options_;
+    int64_t global_size_;
+    bool use_global_;
+    Graph graph_;  // at some size, before the passes that depend on it
+    PackedWeights weights_;
+    std::unique_ptr<Runner> runner_;
+    int64_t height_ = 0, width_ = 0;
+};
+
+// The same network for inputs of other shapes. Throws ShapeError where they do not fit.
+Graph with_input_shapes(Graph graph, std::span<const Shape> shapes);
+// Input `second` becomes input `first`, and what was computed twice from it is computed once.
+Graph share_input(Graph graph, size_t first, size_t second);
+
+}  // namespace lumachrome

@@ -1,0 +1,62 @@
+// One step of a plan: an op of the graph with its implementation chosen and its weights packed.
+#pragma once
+#include <memory>
+
+#include "layers/conv2d_prepared.hpp"
+#include "model/infer/graph.hpp"
+
+namespace lumachrome {
+
+// Rows of a value: of a map [1,H,W,C] its H rows, of a vector [1,F] the one row.
+inline int64_t row_count(const Shape& shape) {
+    return shape.rank() == 4 ? shape[1] : 1;
+}
+inline int64_t row_floats(const Shape& shape) {
+    return shape.numel() / row_count(shape);
+}
+
+class Step {
+  public:
+    virtual ~Step() = default;
+    std::string name;         // of the graph's node
+    std::vector<int> inputs;  // values that are computed, not constants
+    int output = -1;
+
+    // Bands of the output begin at multiples of this.
+    virtual int64_t row_step() const { return 1; }
+    // Rows of inputs[i] that the output rows need, inside the map.
+    virtual Rows input_rows(size_t i, Rows out) const = 0;
+    // `in[i]` holds at least those rows.
+    virtual void run(const Exec& exec, std::span<const RowBand> in, const RowBand& out) = 0;
+
+    virtual std::string implementation() const = 0;
+    virtual std::string problem() const = 0;
+    virtual int64_t weight_bytes() const = 0;  // read by each run
+};
+
+// Weights in the form that a kernel wants them, for all plans of one network: the two low-level
+// passes share theirs, and photos of many sizes share all.
+class PackedWeights {
+  public:
+    struct Entry {
+        Tensor source;  // keeps the key alive
+        Tensor packed;
+    };
+    // `pack` is called once for the memory of `source` and this implementation.
+    template <class Pack>
+    const Tensor& get(const Tensor& source, const std::string& implementation, const Pack& pack) {
+        Entry& entry = entries_[{source.raw(), implementation}];
+        if (!entry.packed.defined()) entry = {source, pack()};
+        return entry.packed;
+    }
+    int64_t bytes() const;
+
+  private:
+    std::map<std::pair<const void*, std::string>, Entry> entries_;
+};
+
+// Chooses and packs. `graph` outlives nothing: a step owns what it needs.
+std::unique_ptr<Step> make_step(const Graph& graph, const Graph::Node& node, const Exec& exec,
+                                PackedWeights& weights);
+
+}  // namespace lumachrome
