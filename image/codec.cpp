@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cstdio>
 #include <string_view>
+#include <utility>
 
 #include "image/formats.hpp"
 #include "tensor/error.hpp"
@@ -74,13 +75,37 @@ void check_pixels(int64_t width, int64_t height, const std::string& name,
                          std::to_string(limits.max_pixels) + " (--max-pixels)");
 }
 
-bool append(std::vector<uint8_t>& out, const uint8_t* bytes, size_t count) noexcept {
+bool EncoderOutput::append(const uint8_t* bytes, size_t count) noexcept {
     try {
-        out.insert(out.end(), bytes, bytes + count);
+        pending_.insert(pending_.end(), bytes, bytes + count);
         return true;
     } catch (...) {
         return false;
     }
+}
+
+void EncoderOutput::take_rows(int64_t count) {
+    if (count > rows_left_) throw Error("image encoder: more rows than the header says");
+    rows_left_ -= count;
+}
+
+void EncoderOutput::pass_on() {
+    constexpr size_t kPiece = 1 << 18;
+    if (pending_.size() < kPiece) return;
+    sink_(pending_);
+    pending_.clear();
+}
+
+void EncoderOutput::finish() {
+    if (rows_left_ > 0)
+        throw Error("image encoder: " + std::to_string(rows_left_) + " rows are missing");
+    sink_(pending_);
+    pending_.clear();
+}
+
+void narrow(const uint16_t* wide, int64_t count, uint8_t* out) {
+    for (int64_t i = 0; i < count; ++i)
+        out[i] = static_cast<uint8_t>((wide[i] * 255u + 32767) / 65535);
 }
 
 bool icc_fits(std::span<const uint8_t> icc, bool gray) {
@@ -104,15 +129,26 @@ Image read_image(const std::string& path, const DecodeLimits& limits) {
     return decode(read_file(path, limits.max_bytes, check_start), name, limits);
 }
 
-std::vector<uint8_t> encode(const Image& image, Format format, int quality) {
+std::unique_ptr<RowEncoder> make_encoder(const ImageHeader& header, Format format, int quality,
+                                         ByteSink sink) {
     switch (format) {
         case Format::png:
-            return encode_png(image);
+            return png_encoder(header, std::move(sink));
         case Format::jpeg:
-            return encode_jpeg(image, quality);
+            return jpeg_encoder(header, quality, std::move(sink));
         default:
-            return encode_pnm(image);
+            return pnm_encoder(header, std::move(sink));
     }
+}
+
+std::vector<uint8_t> encode(const Image& image, Format format, int quality) {
+    std::vector<uint8_t> out;
+    const auto encoder = make_encoder(image, format, quality, [&](std::span<const uint8_t> bytes) {
+        out.insert(out.end(), bytes.begin(), bytes.end());
+    });
+    encoder->write(image.bytes.data(), image.height);
+    encoder->finish();
+    return out;
 }
 
 Format format_of_path(const std::string& path) {
@@ -126,7 +162,13 @@ Format format_of_path(const std::string& path) {
 }
 
 void write_image(const std::string& path, const Image& image, bool overwrite, int quality) {
-    write_file_atomic(path, encode(image, format_of_path(path), quality), overwrite);
+    const Format format = format_of_path(path);
+    AtomicFile file(path, overwrite);
+    const auto encoder = make_encoder(image, format, quality,
+                                      [&](std::span<const uint8_t> bytes) { file.write(bytes); });
+    encoder->write(image.bytes.data(), image.height);
+    encoder->finish();
+    file.commit();
 }
 
 }  // namespace lumachrome

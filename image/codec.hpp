@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -38,6 +40,22 @@ Image read_image(const std::string& path, const DecodeLimits& limits = {});
 // product here; quality 1..100. PPM is 8 bits, gray as P5. Throws UsageError for what the format
 // cannot hold: alpha or a side above 65500 in JPEG, alpha in PPM.
 std::vector<uint8_t> encode(const Image& image, Format format, int quality = 95);
+
+// The same for rows as they come, so that neither the pixels nor the file need be in memory.
+class RowEncoder {
+  public:
+    virtual ~RowEncoder() = default;
+    // The next `count` rows, packed as in Image. What the sink throws passes through.
+    virtual void write(const uint8_t* rows, int64_t count) = 0;
+    // After the last row. Throws Error when there were more or fewer than the header says.
+    virtual void finish() = 0;
+};
+using ByteSink = std::function<void(std::span<const uint8_t> bytes)>;
+
+// `sink` gets the file from its first byte to its last, in pieces, during write() and finish().
+// Throws UsageError as encode() does.
+std::unique_ptr<RowEncoder> make_encoder(const ImageHeader& header, Format format, int quality,
+                                         ByteSink sink);
 
 // The format that a path's extension names: .png, .jpg, .jpeg in any case. Throws UsageError.
 Format format_of_path(const std::string& path);

@@ -4,14 +4,14 @@
 //
 // The network sees luma and predicts a*b*; this page is where both are defined. The definitions are
 // in double and serve as the oracle of the bulk functions below, which do the same in float, a row
-// at a time. Threads are the caller's.
+// at a time, on as many threads as they are given.
 #pragma once
 
 #include <array>
 #include <cmath>
 
 #include "image/image.hpp"
-#include "tensor/tensor.hpp"
+#include "tensor/exec.hpp"
 
 namespace lumachrome {
 
@@ -132,11 +132,12 @@ double colorfulness(const Image& image);
 
 // [H,W,1] f32 in 0..1: the network's input. Sums are exact integers before one rounding, so a gray
 // photo and the same photo saved as RGB give the same bits. Alpha is ignored, here and below.
-Tensor luma(const Image& image);
+Tensor luma(const Image& image, const Exec& exec = {});
+void luma_row(const Image& image, int64_t y, float* out);  // [W], row y of it
 
 // [H,W,2] f32: a, b in Lab units, the network's target. Within 1e-3 of the definition; exactly 0
 // for gray images.
-Tensor lab_ab(const Image& image);
+Tensor lab_ab(const Image& image, const Exec& exec = {});
 
 // The photo in colour: its own luma at full resolution, the given chroma.
 //   luma  [H,W,1] f32, Y in 0..1     ab  [H,W,2] f32 in Lab units
@@ -152,6 +153,11 @@ Tensor lab_ab(const Image& image);
 // output is the photo's gray within 1 step.
 // Returns 3 channels, or 4 with the photo's alpha untouched. Throws ShapeError.
 Image merge_luma_chroma(const Image& photo, const Tensor& luma, const Tensor& ab,
-                        float saturation = 1);
+                        float saturation = 1, const Exec& exec = {});
+
+// Row y of it: luma [W], ab [W,2], out the row of an image with the header that `merged` gives.
+void merge_row(const Image& photo, int64_t y, const float* luma, const float* ab, float saturation,
+               uint8_t* out);
+ImageHeader merged(const ImageHeader& photo);
 
 }  // namespace lumachrome

@@ -8,23 +8,27 @@
 
 namespace lumachrome {
 
-// Samples are gamma-encoded integers in [0, 2^bits - 1], channels innermost. `bytes` is tightly
-// packed: height rows of width * channels * bits / 8 bytes; 16-bit samples are native uint16_t.
-struct Image {
+// What a file says of its pixels. Samples are gamma-encoded integers in [0, 2^bits - 1], channels
+// innermost; a row is width * channels * bits / 8 bytes, tightly packed, 16-bit samples are native
+// uint16_t.
+struct ImageHeader {
     int64_t width = 0, height = 0;
-    int channels = 0;  // 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA
-    int bits = 8;      // 8 or 16
-    std::vector<uint8_t> bytes;
+    int channels = 0;          // 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA
+    int bits = 8;              // 8 or 16
     std::vector<uint8_t> icc;  // the file's colour profile, carried along unread; may be empty
-
-    // A black (and transparent) image. Throws Error unless the sizes are positive and the format is
-    // one of the above.
-    static Image make(int64_t width, int64_t height, int channels, int bits);
 
     bool gray() const { return channels <= 2; }
     bool has_alpha() const { return channels == 2 || channels == 4; }
     int64_t pixel_bytes() const { return channels * (bits / 8); }
     int64_t row_bytes() const { return width * pixel_bytes(); }
+};
+
+struct Image : ImageHeader {
+    std::vector<uint8_t> bytes;  // height rows
+
+    // A black (and transparent) image. Throws Error unless the sizes are positive and the format is
+    // one of the above.
+    static Image make(int64_t width, int64_t height, int channels, int bits);
 
     // First sample of row y; T is uint8_t for 8 bits (or for raw bytes), uint16_t for 16.
     template <class T>

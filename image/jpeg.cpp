@@ -177,7 +177,7 @@ namespace {
 // Compressed bytes leave libjpeg in pieces of this buffer.
 struct Destination {
     jpeg_destination_mgr manager{};
-    std::vector<uint8_t> out;
+    EncoderOutput* out = nullptr;
     JOCTET piece[1 << 16];
 
     static Destination& of(j_compress_ptr codec) {
@@ -188,14 +188,14 @@ struct Destination {
         to.manager.next_output_byte = to.piece, to.manager.free_in_buffer = sizeof to.piece;
     }
     static boolean flush(j_compress_ptr codec) {  // libjpeg calls it with the whole piece full
-        if (!append(of(codec).out, of(codec).piece, sizeof piece))
+        if (!of(codec).out->append(of(codec).piece, sizeof piece))
             ERREXIT1(codec, JERR_OUT_OF_MEMORY, 0);
         rewind(codec);
         return TRUE;
     }
     static void finish(j_compress_ptr codec) {
         Destination& to = of(codec);
-        if (!append(to.out, to.piece, sizeof to.piece - to.manager.free_in_buffer))
+        if (!to.out->append(to.piece, sizeof to.piece - to.manager.free_in_buffer))
             ERREXIT1(codec, JERR_OUT_OF_MEMORY, 0);
     }
 };
@@ -219,50 +219,69 @@ struct Compressor {
     Destination destination;
 };
 
+// Always on the heap: 64 KiB of buffer are too much for a thread's stack.
+class JpegEncoder : public RowEncoder {
+  public:
+    JpegEncoder(const ImageHeader& header, int quality, ByteSink sink)
+        : samples_(header.width * header.channels),
+          row_bytes_(header.row_bytes()),
+          output_(header, std::move(sink)) {
+        if (header.has_alpha()) throw UsageError("JPEG cannot hold transparency; write a PNG");
+        if (std::max(header.width, header.height) > JPEG_MAX_DIMENSION)
+            throw UsageError("JPEG is limited to " + std::to_string(JPEG_MAX_DIMENSION) +
+                             " pixels a side; write a PNG");
+        if (header.bits == 16) narrow_row_.resize(static_cast<size_t>(samples_));
+        jpeg_.destination.out = &output_;
+        run([&] { start(header, quality); });
+    }
+    void write(const uint8_t* rows, int64_t count) override {
+        output_.take_rows(count);
+        for (int64_t y = 0; y < count; ++y, rows += row_bytes_) {
+            if (!narrow_row_.empty())
+                narrow(reinterpret_cast<const uint16_t*>(rows), samples_, narrow_row_.data());
+            JSAMPROW row = const_cast<uint8_t*>(narrow_row_.empty() ? rows : narrow_row_.data());
+            run([&] { jpeg_write_scanlines(&jpeg_.codec, &row, 1); });
+            output_.pass_on();
+        }
+    }
+    void finish() override {
+        if (jpeg_.codec.next_scanline == jpeg_.codec.image_height)
+            run([&] { jpeg_finish_compress(&jpeg_.codec); });
+        output_.finish();
+    }
+
+  private:
+    template <class Calls>
+    void run(const Calls& calls) {
+        if (!guarded(jpeg_.failure, calls))
+            throw Error(std::string("JPEG encoder: ") + jpeg_.failure.text);
+    }
+    void start(const ImageHeader& header, int quality) {
+        jpeg_.codec.image_width = static_cast<JDIMENSION>(header.width);
+        jpeg_.codec.image_height = static_cast<JDIMENSION>(header.height);
+        jpeg_.codec.input_components = header.channels;
+        jpeg_.codec.in_color_space = header.gray() ? JCS_GRAYSCALE : JCS_RGB;
+        jpeg_set_defaults(&jpeg_.codec);
+        jpeg_set_quality(&jpeg_.codec, quality, TRUE);
+        for (int c = 0; c < jpeg_.codec.num_components; ++c)
+            jpeg_.codec.comp_info[c].h_samp_factor = jpeg_.codec.comp_info[c].v_samp_factor =
+                1;  // 4:4:4
+        jpeg_start_compress(&jpeg_.codec, TRUE);
+        if (icc_fits(header.icc, header.gray()))
+            jpeg_write_icc_profile(&jpeg_.codec, header.icc.data(),
+                                   static_cast<unsigned>(header.icc.size()));
+    }
+
+    int64_t samples_, row_bytes_;
+    std::vector<uint8_t> narrow_row_;  // of 16 bits; else empty
+    EncoderOutput output_;
+    Compressor jpeg_;
+};
+
 }  // namespace
 
-std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
-    if (image.has_alpha()) throw UsageError("JPEG cannot hold transparency; write a PNG");
-    if (std::max(image.width, image.height) > JPEG_MAX_DIMENSION)
-        throw UsageError("JPEG is limited to " + std::to_string(JPEG_MAX_DIMENSION) +
-                         " pixels a side; write a PNG");
-
-    const auto jpeg =
-        std::make_unique<Compressor>();  // 64 KiB of buffer are too much for a thread's stack
-    const int64_t samples = image.width * image.channels;
-    std::vector<uint8_t> row_8_bits(static_cast<size_t>(samples));
-    const bool keep_icc = icc_fits(image.icc, image.gray());
-    const auto write = [&] {
-        jpeg_compress_struct& codec = jpeg->codec;
-        codec.image_width = static_cast<JDIMENSION>(image.width);
-        codec.image_height = static_cast<JDIMENSION>(image.height);
-        codec.input_components = image.channels;
-        codec.in_color_space = image.gray() ? JCS_GRAYSCALE : JCS_RGB;
-        jpeg_set_defaults(&codec);
-        jpeg_set_quality(&codec, quality, TRUE);
-        for (int c = 0; c < codec.num_components; ++c)
-            codec.comp_info[c].h_samp_factor = codec.comp_info[c].v_samp_factor = 1;  // 4:4:4
-        jpeg_start_compress(&codec, TRUE);
-        if (keep_icc)
-            jpeg_write_icc_profile(&codec, image.icc.data(),
-                                   static_cast<unsigned>(image.icc.size()));
-        for (int64_t y = 0; y < image.height; ++y) {
-            if (image.bits == 16) {
-                const auto* wide = image.row<uint16_t>(y);
-                std::transform(wide, wide + samples, row_8_bits.begin(), [](uint16_t v) {
-                    return static_cast<uint8_t>((v * 255 + 32767) / 65535);
-                });
-            } else {
-                std::memcpy(row_8_bits.data(), image.row<uint8_t>(y), row_8_bits.size());
-            }
-            JSAMPROW row = row_8_bits.data();
-            jpeg_write_scanlines(&codec, &row, 1);
-        }
-        jpeg_finish_compress(&codec);
-    };
-    if (!guarded(jpeg->failure, write))
-        throw Error(std::string("JPEG encoder: ") + jpeg->failure.text);
-    return std::move(jpeg->destination.out);
+std::unique_ptr<RowEncoder> jpeg_encoder(const ImageHeader& header, int quality, ByteSink sink) {
+    return std::make_unique<JpegEncoder>(header, quality, std::move(sink));
 }
 
 }  // namespace lumachrome

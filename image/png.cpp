@@ -164,52 +164,79 @@ struct Writer {
     Writer(const Writer&) = delete;
     Writer& operator=(const Writer&) = delete;
 
-    static void write(png_structp png, png_bytep bytes, size_t count) {
-        if (!append(*static_cast<std::vector<uint8_t>*>(png_get_io_ptr(png)), bytes, count))
-            png_error(png, "out of memory");
-    }
-
     Failure failure;
     png_structp png = nullptr;
     png_infop info = nullptr;
 };
 
+// On six colourized photos of 6 Mpixel in all, ns and bytes a pixel:
+//   level 1  sub 36 1.34   up 36 1.32   average 36 1.30   paeth 45 1.33   best of each row 63 1.30
+//   level 2  average 56 1.28    level 3  average 83 1.24    level 6  average 238 1.34
+constexpr int kCompression = 1;
+
+class PngEncoder : public RowEncoder {
+  public:
+    PngEncoder(const ImageHeader& header, ByteSink sink)
+        : row_bytes_(header.row_bytes()), output_(header, std::move(sink)) {
+        constexpr int64_t kMaxSide = 0x7fffffff;
+        if (header.width > kMaxSide || header.height > kMaxSide)
+            throw UsageError("PNG is limited to " + std::to_string(kMaxSide) + " pixels a side");
+        run([&] { start(header); });
+    }
+
+    void write(const uint8_t* rows, int64_t count) override {
+        output_.take_rows(count);
+        for (int64_t y = 0; y < count; ++y, rows += row_bytes_) {
+            run([&] { png_write_row(writer_.png, rows); });
+            output_.pass_on();
+        }
+        rows_ += count;
+    }
+    void finish() override {
+        if (rows_ == png_get_image_height(writer_.png, writer_.info))
+            run([&] { png_write_end(writer_.png, writer_.info); });
+        output_.finish();
+    }
+
+  private:
+    static void append(png_structp png, png_bytep bytes, size_t count) {
+        if (!static_cast<EncoderOutput*>(png_get_io_ptr(png))->append(bytes, count))
+            png_error(png, "out of memory");
+    }
+    template <class Calls>
+    void run(const Calls& calls) {
+        if (!guarded(writer_.png, calls))
+            throw Error(std::string("PNG encoder: ") + writer_.failure.text);
+    }
+    void start(const ImageHeader& header) {
+        constexpr int kColorTypes[] = {0, PNG_COLOR_TYPE_GRAY, PNG_COLOR_TYPE_GRAY_ALPHA,
+                                       PNG_COLOR_TYPE_RGB, PNG_COLOR_TYPE_RGB_ALPHA};
+        png_set_write_fn(writer_.png, &output_, append, nullptr);
+        png_set_user_limits(writer_.png, 0x7fffffff, 0x7fffffff);
+        png_set_benign_errors(writer_.png, 1);  // a broken profile is left out and costs no photo
+        png_set_compression_level(writer_.png, kCompression);
+        png_set_filter(writer_.png, PNG_FILTER_TYPE_BASE, PNG_FILTER_AVG);
+        png_set_compression_buffer_size(writer_.png, 1 << 16);  // bytes of an IDAT chunk
+        png_set_IHDR(writer_.png, writer_.info, static_cast<png_uint_32>(header.width),
+                     static_cast<png_uint_32>(header.height), header.bits,
+                     kColorTypes[header.channels], PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+                     PNG_FILTER_TYPE_DEFAULT);
+        if (icc_fits(header.icc, header.gray()))
+            png_set_iCCP(writer_.png, writer_.info, "icc", PNG_COMPRESSION_TYPE_BASE,
+                         header.icc.data(), static_cast<png_uint_32>(header.icc.size()));
+        png_write_info(writer_.png, writer_.info);
+        if (std::endian::native == std::endian::little) png_set_swap(writer_.png);
+    }
+
+    int64_t row_bytes_, rows_ = 0;
+    EncoderOutput output_;
+    Writer writer_;
+};
+
 }  // namespace
 
-std::vector<uint8_t> encode_png(const Image& image) {
-    constexpr int kColorTypes[] = {0, PNG_COLOR_TYPE_GRAY, PNG_COLOR_TYPE_GRAY_ALPHA,
-                                   PNG_COLOR_TYPE_RGB, PNG_COLOR_TYPE_RGB_ALPHA};
-    constexpr int kCompression = 1;  // on photos, slower levels and filters gain little size
-    constexpr int64_t kMaxSide = 0x7fffffff;
-    if (image.width > kMaxSide || image.height > kMaxSide)
-        throw UsageError("PNG is limited to " + std::to_string(kMaxSide) + " pixels a side");
-
-    Writer writer;
-    std::vector<uint8_t> out;
-    const bool keep_icc = icc_fits(image.icc, image.gray());
-    const auto write = [&] {
-        png_structp png = writer.png;
-        png_infop info = writer.info;
-        png_set_write_fn(png, &out, Writer::write, nullptr);
-        png_set_user_limits(png, 0x7fffffff, 0x7fffffff);
-        png_set_benign_errors(png, 1);  // a broken profile is left out and costs no photo
-        png_set_compression_level(png, kCompression);
-        png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_FILTER_SUB);
-        png_set_IHDR(png, info, static_cast<png_uint_32>(image.width),
-                     static_cast<png_uint_32>(image.height), image.bits,
-                     kColorTypes[image.channels], PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
-                     PNG_FILTER_TYPE_DEFAULT);
-        if (keep_icc)
-            png_set_iCCP(png, info, "icc", PNG_COMPRESSION_TYPE_BASE, image.icc.data(),
-                         static_cast<png_uint_32>(image.icc.size()));
-        png_write_info(png, info);
-        if (std::endian::native == std::endian::little) png_set_swap(png);
-        for (int64_t y = 0; y < image.height; ++y) png_write_row(png, image.row<uint8_t>(y));
-        png_write_end(png, info);
-    };
-    if (!guarded(writer.png, write))
-        throw Error(std::string("PNG encoder: ") + writer.failure.text);
-    return out;
+std::unique_ptr<RowEncoder> png_encoder(const ImageHeader& header, ByteSink sink) {
+    return std::make_unique<PngEncoder>(header, std::move(sink));
 }
 
 }  // namespace lumachrome

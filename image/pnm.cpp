@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <string>
+#include <utility>
 
 #include "image/formats.hpp"
 #include "tensor/error.hpp"
@@ -74,21 +75,46 @@ Image decode_pnm(std::span<const uint8_t> bytes, const std::string& name,
     return image;
 }
 
-std::vector<uint8_t> encode_pnm(const Image& image) {
-    if (image.has_alpha()) throw UsageError("PPM cannot hold transparency; write a PNG");
-    const std::string header = (image.gray() ? "P5\n" : "P6\n") + std::to_string(image.width) +
-                               " " + std::to_string(image.height) + "\n255\n";
-    const size_t pixels = image.bytes.size() / static_cast<size_t>(image.bits / 8);
-    std::vector<uint8_t> out(header.size() + pixels);
-    const auto to = std::copy(header.begin(), header.end(), out.begin());
-    if (image.bits == 8) {
-        std::copy(image.bytes.begin(), image.bytes.end(), to);
-    } else {
-        const auto* wide = image.row<uint16_t>(0);
-        std::transform(wide, wide + pixels, to,
-                       [](uint16_t v) { return static_cast<uint8_t>((v * 255 + 32767) / 65535); });
+namespace {
+
+class PnmEncoder : public RowEncoder {
+  public:
+    PnmEncoder(const ImageHeader& header, ByteSink sink)
+        : samples_(header.width * header.channels),
+          row_bytes_(header.row_bytes()),
+          wide_(header.bits == 16),
+          narrow_row_(wide_ ? static_cast<size_t>(samples_) : 0),
+          output_(header, std::move(sink)) {
+        if (header.has_alpha()) throw UsageError("PPM cannot hold transparency; write a PNG");
+        const std::string text = (header.gray() ? "P5\n" : "P6\n") + std::to_string(header.width) +
+                                 " " + std::to_string(header.height) + "\n255\n";
+        append(reinterpret_cast<const uint8_t*>(text.data()), text.size());
     }
-    return out;
+    void write(const uint8_t* rows, int64_t count) override {
+        output_.take_rows(count);
+        for (int64_t y = 0; y < count; ++y, rows += row_bytes_) {
+            if (wide_)
+                narrow(reinterpret_cast<const uint16_t*>(rows), samples_, narrow_row_.data());
+            append(wide_ ? narrow_row_.data() : rows, static_cast<size_t>(samples_));
+            output_.pass_on();
+        }
+    }
+    void finish() override { output_.finish(); }
+
+  private:
+    void append(const uint8_t* bytes, size_t count) {
+        if (!output_.append(bytes, count)) throw ResourceError("out of memory in the PPM encoder");
+    }
+    int64_t samples_, row_bytes_;
+    bool wide_;
+    std::vector<uint8_t> narrow_row_;
+    EncoderOutput output_;
+};
+
+}  // namespace
+
+std::unique_ptr<RowEncoder> pnm_encoder(const ImageHeader& header, ByteSink sink) {
+    return std::make_unique<PnmEncoder>(header, std::move(sink));
 }
 
 }  // namespace lumachrome

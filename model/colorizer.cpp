@@ -80,29 +80,38 @@ std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
     return result;
 }
 
+Colorizer::NetworkOutput Colorizer::run_network(const Tensor& gray, const NetworkSize& size,
+                                                bool naive) {
+    const int64_t side = net_->spec.global_size;
+    const bool same = size.height == side && size.width == side;
+    std::vector<Tensor> in{network_input(gray, size.height, size.width)};
+    if (net_->spec.use_global && !same) in.push_back(network_input(gray, side, side));
+    if (naive) {
+        const ForcedImplementations path(kNaivePath);
+        Tape tape(Phase::eval, exec_);
+        const Var x = tape.input(in[0]);
+        const ColorNet::Output output = (*net_)(x, in.size() > 1 ? tape.input(in[1]) : x);
+        return {output.color.value, output.logits ? output.logits->value : Tensor{}};
+    }
+    if (!inference_) inference_ = std::make_unique<Inference>(*net_, exec_);
+    const std::vector<Tensor> out = inference_->at(size.height, size.width).run(in);
+    return {out[0], out.size() > 1 ? out[1] : Tensor{}};
+}
+
 Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settings) {
-    const ForcedImplementations path(settings.naive ? kNaivePath : forced_choices());
     const Tensor gray = luma(photo);
     const NetworkSize size = network_size(photo.height, photo.width, settings);
     const auto start = std::chrono::steady_clock::now();
-
-    Tape tape(Phase::eval, exec_);
-    const Var x = tape.input(network_input(gray, size.height, size.width));
-    const int64_t side = net_->spec.global_size;
-    const bool same = size.height == side && size.width == side;
-    const Var copy =
-        same || !net_->spec.use_global ? x : tape.input(network_input(gray, side, side));
-    const ColorNet::Output output = (*net_)(x, copy);
+    const NetworkOutput output = run_network(gray, size, settings.naive);
 
     Colorized result;
     result.network_milliseconds =
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     result.network_height = size.height;
     result.network_width = size.width;
-    if (output.logits) result.scene = scores(output.logits->value);
+    if (output.logits.defined()) result.scene = scores(output.logits);
 
-    const Tensor ab =
-        output.color.value.reshape({size.height / 2, size.width / 2, kOutputChannels});
+    const Tensor ab = output.color.reshape({size.height / 2, size.width / 2, kOutputChannels});
     if (!all_finite(ab))
         throw ModelError("the network's output is not finite: the weights are damaged");
     const float scale = static_cast<float>(net_->spec.ab_scale);

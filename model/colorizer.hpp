@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "image/image.hpp"
+#include "model/infer/inference.hpp"
 #include "model/state.hpp"
 
 namespace lumachrome {
@@ -19,7 +20,7 @@ struct ColorizeSettings {
     int64_t size = 0;       // shorter side of the network's input, pixels; 0: auto
     bool full = false;      // the network runs at the photo's own size
     double saturation = 1;  // factor on the predicted chroma
-    bool naive = false;     // the definition's loops instead of the fast kernels
+    bool naive = false;     // the network as training runs it, with the definitions' loops
 };
 
 struct SceneScore {
@@ -55,11 +56,17 @@ class Colorizer {
     std::vector<SceneScore> classify(const Image& photo);
 
   private:
+    struct NetworkOutput {
+        Tensor color;   // [1,H/2,W/2,2] in 0..1
+        Tensor logits;  // [1,classes]; undefined without a class head
+    };
+    NetworkOutput run_network(const Tensor& gray, const NetworkSize& size, bool naive);
     Tensor network_input(const Tensor& luma, int64_t height, int64_t width) const;
     std::vector<SceneScore> scores(const Tensor& logits) const;
     std::unique_ptr<ColorNet> net_;
     Metadata metadata_;
     Exec exec_;
+    std::unique_ptr<Inference> inference_;  // made when a photo first needs it
 };
 
 }  // namespace lumachrome

@@ -1,8 +1,10 @@
 #include <charconv>
 
 #include "apps/commands/commands.hpp"
+#include "model/infer/inference.hpp"
 #include "model/summary.hpp"
 #include "tensor/error.hpp"
+#include "tensor/isa.hpp"
 
 namespace lumachrome {
 namespace {
@@ -12,6 +14,8 @@ struct InspectOptions : RunOptions {
     NetworkOptions network;
     std::optional<int64_t> classes;
     int64_t height = 224, width = 224;
+    bool plan = false;
+    int64_t band_rows = 0;
 };
 
 Spec spec_of(const InspectOptions& options) {
@@ -35,6 +39,50 @@ Json layer_json(const LayerSummary& layer) {
                         {"macs", layer.macs}};
 }
 
+// How inference goes about a photo of that size: each step, the kernel it took, its rows and
+// weights.
+int run_inspect_plan(const InspectOptions& options, ColorNet& net, Console& console) {
+    const Exec exec = exec_for(options, console);
+    Inference inference(net, exec, {.plan = {.band_rows = options.band_rows}});
+    const Plan& plan = inference.at(options.height, options.width).plan();
+    const auto mib = [](int64_t bytes) { return double(bytes) / (1 << 20); };
+    Json::Array steps;
+    console.print(format("%-24s %-44s %-12s %6s %9s %9s %10s", "step", "problem", "kernel", "rows",
+                         "held", "map MiB", "weights MiB"));
+    for (size_t i = 0; i < plan.steps.size(); ++i) {
+        const Step& step = *plan.steps[i];
+        const Plan::Buffer& buffer = plan.buffers[size_t(step.output)];
+        console.print(format("%-24s %-44s %-12s %6ld %9ld %9.2f %10.2f", step.name.c_str(),
+                             step.problem().c_str(), step.implementation().c_str(),
+                             long{plan.chunks[i]}, long{buffer.rows}, mib(buffer.bytes()),
+                             mib(step.weight_bytes())));
+        steps.push_back(Json::Object{{"name", step.name},
+                                     {"problem", step.problem()},
+                                     {"kernel", step.implementation()},
+                                     {"rows", plan.chunks[i]},
+                                     {"rows_held", buffer.rows},
+                                     {"offset", buffer.offset},
+                                     {"bytes", buffer.bytes()},
+                                     {"weight_bytes", step.weight_bytes()}});
+    }
+    console.print(
+        format("\n%zu tasks, bands of %ld rows of the photo; maps %.1f MiB, packed weights "
+               "%.1f MiB; instruction set %s",
+               plan.tasks.size(), long{plan.band_rows}, mib(plan.arena_bytes),
+               mib(inference.weights().bytes()), std::string(name(isa())).c_str()));
+    Json json;
+    json.set("height", options.height);
+    json.set("width", options.width);
+    json.set("band_rows", plan.band_rows);
+    json.set("tasks", static_cast<int64_t>(plan.tasks.size()));
+    json.set("arena_bytes", plan.arena_bytes);
+    json.set("packed_bytes", inference.weights().bytes());
+    json.set("isa", std::string(name(isa())));
+    json.set("steps", std::move(steps));
+    console.result(json);
+    return 0;
+}
+
 int run_inspect(const InspectOptions& options, Console& console) {
     if (options.file.empty() == !options.network.preset)
         throw UsageError("inspect: a checkpoint FILE or --preset NAME, one of the two");
@@ -49,6 +97,7 @@ int run_inspect(const InspectOptions& options, Console& console) {
         model = load_model(options.file);
     }
     ColorNet& net = *model.net;
+    if (options.plan) return run_inspect_plan(options, net, console);
     const Summary summary = summarize(net, options.height, options.width);
 
     Json json, metadata{Json::Object{}};
@@ -112,7 +161,8 @@ Command inspect_command() {
         .description =
             "Shows a network: layers, shapes, parameters, work, receptive field, metadata.",
         .examples = "  lumachrome inspect run/model.safetensors\n"
-                    "  lumachrome inspect --preset paper --size 480x640",
+                    "  lumachrome inspect --preset paper --size 480x640\n"
+                    "  lumachrome inspect --preset compact --plan 1024",
     });
     InspectOptions& options = command.runs(run_inspect);
     add_run_options(command, options);
@@ -125,6 +175,19 @@ Command inspect_command() {
             "--size", [&options](const std::string& word) { set_size(options, word); },
             "Photo the figures are for; 224 unless told")
         .shown_as("N|HxW");
+    command
+        .add(
+            "--plan",
+            [&options](const std::string& word) {
+                set_size(options, word);
+                options.plan = true;
+            },
+            "How inference goes about a photo of this size: steps, kernels, bands, memory")
+        .shown_as("N|HxW");
+    command
+        .add("--band-rows", options.band_rows,
+             "Of the plan: rows of the photo at a time; 0 chooses")
+        .within(0, 1 << 20);
     return command;
 }
 

@@ -37,9 +37,11 @@ class Schedule {
         };
         if (from == end) return from;
         if (ready(end)) return end;
-        int64_t to = from + plan_.chunks[s];
+        // The first band lacks the rows that its last ones need from the next: half a chunk will do.
+        const int64_t unit = step.row_step();
+        int64_t to = from + std::max(unit, plan_.chunks[s] / 2 / unit * unit);
         if (to >= end || !ready(to)) return from;
-        while (to + step.row_step() < end && ready(to + step.row_step())) to += step.row_step();
+        while (to + unit < end && ready(to + unit)) to += unit;
         return to;
     }
 
@@ -79,7 +81,7 @@ class Schedule {
             // A long stretch that became ready at once is cut, so that it needs no larger buffer.
             const int64_t most = plan_.chunks[s];
             add(static_cast<int>(s), output,
-                to - done(output) < 2 * most ? to : done(output) + most);
+                to - done(output) < most + most / 2 ? to : done(output) + most);
             return true;
         }
         // Vectors and the copy first: without them nothing gets far.

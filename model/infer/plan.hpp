@@ -36,7 +36,7 @@ struct Plan {
     std::vector<Task> tasks;
     std::vector<Buffer> buffers;  // by value; constants have none
     std::vector<int> inputs, outputs;
-    std::vector<int64_t> chunks;  // by step: rows of a task, at least
+    std::vector<int64_t> chunks;  // by step: rows of a task, about
     int64_t arena_bytes = 0;
     int64_t band_rows = 0;
 };
