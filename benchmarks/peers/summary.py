@@ -31,7 +31,7 @@ def case(path, preset, peak):
     memory = {side: max(row["peak_rss_mib"] for row in rows) for side, rows in (("ours", ours), ("torch", theirs))}
     ratios = [a["images_per_second"] / b["images_per_second"] for a, b in zip(ours, theirs)]
     head = {key: value for key, value in theirs[0].items()
-            if key in ("machine", "cores", "compiler", "commit", "preset", "size", "batch", "threads", "optimizer", "precision", "torch", "mode")}
+            if key in ("machine", "cores", "compiler", "flags", "commit", "preset", "size", "batch", "threads", "optimizer", "precision", "torch", "mode")}
     return {"bench": "train_ratio", **head, "rounds": len(ratios),
             "images_per_second": round(rate["ours"], 3), "torch_images_per_second": round(rate["torch"], 3),
             "ratio": round(rate["ours"] / rate["torch"], 3),

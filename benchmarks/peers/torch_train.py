@@ -12,20 +12,16 @@ peak of the resident memory belongs to a process, and prints one JSON line. Mode
   compile                      network and optimizer through torch.compile (needs a C++ compiler; compiling takes minutes, not counted)
 """
 import argparse
-import ctypes
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
-import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LUMA_MEAN = 0.44505388568813414  # model/spec.hpp
+from measuring import keep_freed_memory, milliseconds, peak_rss_mib
+from presets import LUMA_MEAN, PRESETS, ROOT
+
 SEED = 1
-PRESETS = {"paper": dict(width=1.0, global_size=224), "compact": dict(width=1 / 2, global_size=112),
-           "tiny": dict(width=1 / 8, global_size=64)}  # model/spec.cpp
 LAYOUTS = ("contiguous", "channels_last")
 EXTRAS = ("foreach", "split", "passive", "keep", "compile")
 
@@ -49,21 +45,6 @@ def arguments():
         if words[0] not in LAYOUTS or not set(words[1:]) <= set(EXTRAS):
             parser.error(f"--mode {mode}: one of {', '.join(LAYOUTS)}, then +{', +'.join(EXTRAS)}")
     return options
-
-
-def peak_rss_mib():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def milliseconds(work, runs, warm_up):
-    for _ in range(warm_up):
-        work()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - start) * 1e3)
-    return times
 
 
 def gemm(options):
@@ -149,10 +130,7 @@ def measure(options, mode):
     if "passive" in extras:
         os.environ["OMP_WAIT_POLICY"] = "passive"  # read when torch is loaded
     if "keep" in extras:
-        trim_threshold, mmap_max = -1, -4  # malloc.h
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(mmap_max, 0)
+        keep_freed_memory()
     import torch
     baseline = peak_rss_mib()
     torch.manual_seed(SEED)
