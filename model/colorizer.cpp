@@ -4,8 +4,6 @@
 #include <chrono>
 #include <cmath>
 
-#include "image/color.hpp"
-#include "image/resize.hpp"
 #include "tensor/choose.hpp"
 #include "tensor/error.hpp"
 
@@ -21,6 +19,14 @@ constexpr int64_t kLargest = 8192;
 
 int64_t round_to_stride(double side) {
     return std::max<int64_t>(kStride, std::llround(side / double(kStride)) * kStride);
+}
+
+void subtract(float* x, int64_t count, double mean) {
+    for (int64_t i = 0; i < count; ++i) x[i] -= static_cast<float>(mean);
+}
+
+ModelError damaged_weights() {
+    return ModelError("the network's output is not finite: the weights are damaged");
 }
 
 }  // namespace
@@ -52,17 +58,16 @@ Colorizer::Colorizer(const std::string& weights_path, const Exec& exec) : exec_(
 Colorizer::Colorizer(std::unique_ptr<ColorNet> net, Metadata metadata, const Exec& exec)
     : net_(std::move(net)), metadata_(std::move(metadata)), exec_(exec) {}
 
-Tensor Colorizer::network_input(const Tensor& luma, int64_t height, int64_t width) const {
-    // resize may hand back its input when nothing changes
-    const Tensor x = resize(luma, height, width).clone();
-    for (int64_t i = 0; i < x.numel(); ++i)
-        x.data<float>()[i] -= static_cast<float>(net_->spec.luma_mean);
-    return x.reshape({1, height, width, 1});
+Tensor Colorizer::network_input(const Image& photo, int64_t height, int64_t width) const {
+    const Tensor x = Tensor::empty({1, height, width, 1});
+    LumaRows rows(photo, height, width);
+    rows.next(exec_, height, x.data<float>());
+    subtract(x.data<float>(), x.numel(), net_->spec.luma_mean);
+    return x;
 }
 
 std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
-    if (!all_finite(logits))
-        throw ModelError("the network's output is not finite: the weights are damaged");
+    if (!all_finite(logits)) throw damaged_weights();
     const float* z = logits.data<float>();
     const int64_t classes = logits.numel();
     const double largest = *std::max_element(z, z + classes);
@@ -80,47 +85,90 @@ std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
     return result;
 }
 
-Colorizer::NetworkOutput Colorizer::run_network(const Tensor& gray, const NetworkSize& size,
-                                                bool naive) {
+Tensor Colorizer::run_network(const Image& photo, const NetworkSize& size,
+                              const ColorizeSettings& settings, const ColorSink& color) {
+    if (settings.naive) return run_naive(photo, size, color);
+    if (!inference_) inference_ = std::make_unique<Inference>(*net_, exec_);
+    inference_->limit_memory(settings.max_memory);
+    Runner& runner = inference_->at(size.height, size.width);
+    LumaRows rows(photo, size.height, size.width);
+    Tensor logits;
+    runner.run(
+        [&](size_t input, Rows wanted, float* to) {
+            const int64_t count = wanted.end - wanted.begin;
+            if (input == 0) {
+                rows.next(exec_, count, to);
+                subtract(to, count * size.width, net_->spec.luma_mean);
+            } else {
+                const int64_t side = net_->spec.global_size;
+                const Tensor copy = network_input(photo, side, side);
+                std::copy_n(copy.data<float>(), copy.numel(), to);
+            }
+        },
+        [&](size_t output, Rows done, const float* from) {
+            if (output == 0) return color(from, done.end - done.begin);
+            logits = Tensor::empty({1, net_->spec.classes});
+            std::copy_n(from, logits.numel(), logits.data<float>());
+        });
+    return logits;
+}
+
+Tensor Colorizer::run_naive(const Image& photo, const NetworkSize& size, const ColorSink& color) {
+    const ForcedImplementations path(kNaivePath);
     const int64_t side = net_->spec.global_size;
     const bool same = size.height == side && size.width == side;
-    std::vector<Tensor> in{network_input(gray, size.height, size.width)};
-    if (net_->spec.use_global && !same) in.push_back(network_input(gray, side, side));
-    if (naive) {
-        const ForcedImplementations path(kNaivePath);
-        Tape tape(Phase::eval, exec_);
-        const Var x = tape.input(in[0]);
-        const ColorNet::Output output = (*net_)(x, in.size() > 1 ? tape.input(in[1]) : x);
-        return {output.color.value, output.logits ? output.logits->value : Tensor{}};
-    }
-    if (!inference_) inference_ = std::make_unique<Inference>(*net_, exec_);
-    const std::vector<Tensor> out = inference_->at(size.height, size.width).run(in);
-    return {out[0], out.size() > 1 ? out[1] : Tensor{}};
+    Tape tape(Phase::eval, exec_);
+    const Var x = tape.input(network_input(photo, size.height, size.width));
+    const Var copy =
+        same || !net_->spec.use_global ? x : tape.input(network_input(photo, side, side));
+    const ColorNet::Output output = (*net_)(x, copy);
+    color(output.color.value.data<float>(), size.height / 2);
+    return output.logits ? output.logits->value : Tensor{};
+}
+
+Colorization Colorizer::colorize(const Image& photo, const ColorizeSettings& settings,
+                                 const ColorRows::Sink& rows) {
+    using Clock = std::chrono::steady_clock;
+    const NetworkSize size = network_size(photo.height, photo.width, settings);
+    ColorRows colors(photo, size.height / 2, size.width / 2,
+                     static_cast<float>(settings.saturation));
+    const auto scale = static_cast<float>(net_->spec.ab_scale);
+    std::vector<float> ab;
+    Clock::duration outside{};  // spent on what is not the network
+    const auto start = Clock::now();
+    const Tensor logits =
+        run_network(photo, size, settings, [&](const float* color, int64_t count) {
+            const auto paused = Clock::now();
+            ab.resize(size_t(count * size.width / 2 * kOutputChannels));
+            bool finite = true;
+            for (size_t i = 0; i < ab.size(); ++i) {
+                ab[i] = scale * (2 * color[i] - 1);
+                finite &= std::isfinite(ab[i]);
+            }
+            if (!finite) throw damaged_weights();
+            colors.push(exec_, ab.data(), count, rows);
+            outside += Clock::now() - paused;
+        });
+    Colorization result;
+    result.network_milliseconds =
+        std::chrono::duration<double, std::milli>(Clock::now() - start - outside).count();
+    result.network_height = size.height;
+    result.network_width = size.width;
+    if (logits.defined()) result.scene = scores(logits);
+    return result;
 }
 
 Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settings) {
-    const Tensor gray = luma(photo);
-    const NetworkSize size = network_size(photo.height, photo.width, settings);
-    const auto start = std::chrono::steady_clock::now();
-    const NetworkOutput output = run_network(gray, size, settings.naive);
-
-    Colorized result;
-    result.network_milliseconds =
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-    result.network_height = size.height;
-    result.network_width = size.width;
-    if (output.logits.defined()) result.scene = scores(output.logits);
-
-    const Tensor ab = output.color.reshape({size.height / 2, size.width / 2, kOutputChannels});
-    if (!all_finite(ab))
-        throw ModelError("the network's output is not finite: the weights are damaged");
-    const float scale = static_cast<float>(net_->spec.ab_scale);
-    for (int64_t i = 0; i < ab.numel(); ++i) {
-        float& value = ab.data<float>()[i];
-        value = scale * (2 * value - 1);
-    }
-    result.image = merge_luma_chroma(photo, gray, resize(ab, photo.height, photo.width),
-                                     static_cast<float>(settings.saturation));
+    Image image;
+    static_cast<ImageHeader&>(image) = merged(photo);
+    image.bytes.reserve(size_t(image.height * image.row_bytes()));
+    Colorized result{colorize(photo, settings,
+                              [&](const uint8_t* rows, int64_t count) {
+                                  image.bytes.insert(image.bytes.end(), rows,
+                                                     rows + count * image.row_bytes());
+                              }),
+                     {}};
+    result.image = std::move(image);
     return result;
 }
 
@@ -128,7 +176,7 @@ std::vector<SceneScore> Colorizer::classify(const Image& photo) {
     if (!net_->spec.use_global) throw ModelError("this model has no class head");
     Tape tape(Phase::eval, exec_);
     const int64_t side = net_->spec.global_size;
-    const Var copy = tape.input(network_input(luma(photo), side, side));
+    const Var copy = tape.input(network_input(photo, side, side));
     return scores(net_->classify(net_->global_features(net_->low_level(copy))).value);
 }
 

@@ -1,8 +1,10 @@
 // A photo in, a colour photo out: the network with what surrounds it.
 //
-//   photo -> luma at full size -> shrunk to the network's size, mean subtracted -> ab at half that
-//   size
+//   photo -> luma, shrunk to the network's size, mean subtracted -> ab at half that size
 //         -> enlarged to full size -> merged with the photo's own luma
+//
+// Rows pass through from top to bottom: of a tall photo neither floats nor the result are ever held
+// as a whole.
 //
 // Walk 1, stop 1: photo -> PNG.
 #pragma once
@@ -10,17 +12,18 @@
 #include <string>
 #include <vector>
 
-#include "image/image.hpp"
+#include "image/rows.hpp"
 #include "model/infer/inference.hpp"
 #include "model/state.hpp"
 
 namespace lumachrome {
 
 struct ColorizeSettings {
-    int64_t size = 0;       // shorter side of the network's input, pixels; 0: auto
-    bool full = false;      // the network runs at the photo's own size
-    double saturation = 1;  // factor on the predicted chroma
-    bool naive = false;     // the network as training runs it, with the definitions' loops
+    int64_t size = 0;        // shorter side of the network's input, pixels; 0: auto
+    bool full = false;       // the network runs at the photo's own size
+    double saturation = 1;   // factor on the predicted chroma
+    int64_t max_memory = 0;  // bytes that the process may use; 0: no limit
+    bool naive = false;      // the network as training runs it, with the definitions' loops
 };
 
 struct SceneScore {
@@ -28,11 +31,13 @@ struct SceneScore {
     double probability;
 };
 
-struct Colorized {
-    Image image;  // size, depth and alpha of the photo; 3 or 4 channels
+struct Colorization {
     int64_t network_width = 0, network_height = 0;
     std::vector<SceneScore> scene;  // most probable first; empty without a class head
     double network_milliseconds = 0;
+};
+struct Colorized : Colorization {
+    Image image;  // size, depth and alpha of the photo; 3 or 4 channels
 };
 
 struct NetworkSize {
@@ -52,16 +57,22 @@ class Colorizer {
     const Spec& spec() const { return net_->spec; }
     const Exec& exec() const { return exec_; }
 
+    // `rows` gets the result from top to bottom, rows of an image with the header merged(photo).
+    // Throws ModelError when the network's output is not finite, ResourceError when the memory
+    // allowed is too little, both perhaps after some rows.
+    Colorization colorize(const Image& photo, const ColorizeSettings& settings,
+                          const ColorRows::Sink& rows);
     Colorized colorize(const Image& photo, const ColorizeSettings& settings = {});
     std::vector<SceneScore> classify(const Image& photo);
 
   private:
-    struct NetworkOutput {
-        Tensor color;   // [1,H/2,W/2,2] in 0..1
-        Tensor logits;  // [1,classes]; undefined without a class head
-    };
-    NetworkOutput run_network(const Tensor& gray, const NetworkSize& size, bool naive);
-    Tensor network_input(const Tensor& luma, int64_t height, int64_t width) const;
+    // Rows of the colours [.,W/2,2] in 0..1 to `color`; returns the logits, undefined without a
+    // class head.
+    using ColorSink = std::function<void(const float* color, int64_t rows)>;
+    Tensor run_network(const Image& photo, const NetworkSize& size,
+                       const ColorizeSettings& settings, const ColorSink& color);
+    Tensor run_naive(const Image& photo, const NetworkSize& size, const ColorSink& color);
+    Tensor network_input(const Image& photo, int64_t height, int64_t width) const;
     std::vector<SceneScore> scores(const Tensor& logits) const;
     std::unique_ptr<ColorNet> net_;
     Metadata metadata_;

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cinttypes>
+#include <cstdio>
 #include <cstdlib>
 #include <iterator>
 #include <map>
@@ -188,6 +190,15 @@ StorageCounters storage_counters() {
 }
 void release_cached_storage() {
     pool().release();
+}
+
+int64_t resident_bytes() {
+    int64_t total = 0, resident = 0;  // pages
+    if (std::FILE* file = std::fopen("/proc/self/statm", "r")) {
+        if (std::fscanf(file, "%" SCNd64 " %" SCNd64, &total, &resident) != 2) resident = 0;
+        std::fclose(file);
+    }
+    return resident * sysconf(_SC_PAGESIZE);
 }
 
 }  // namespace lumachrome

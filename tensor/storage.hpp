@@ -18,5 +18,7 @@ struct StorageCounters {
 std::shared_ptr<std::byte> allocate_cpu(int64_t bytes);
 StorageCounters storage_counters();
 void release_cached_storage();  // gives unused blocks back to the operating system
+// Memory of the whole process that is in use; 0 where the system does not say.
+int64_t resident_bytes();
 
 }  // namespace lumachrome

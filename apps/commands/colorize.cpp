@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -127,21 +128,52 @@ void check_fits(const Image& photo, const Target& target, const std::string& nam
         throw UsageError(name + ": is larger than JPEG can hold; write a .png");
 }
 
+void write_stdout(std::span<const uint8_t> bytes) {
+    if (std::fwrite(bytes.data(), 1, bytes.size(), stdout) != bytes.size())
+        throw ResourceError("standard output: cannot write");
+}
+
+// Row by row into the file, which appears once it is whole; standard output gets it at the end, so
+// that an error in between leaves nothing there either.
+Colorization color_file(Colorizer& colorizer, const Image& photo, const Target& target,
+                        const ColorizeOptions& options, double& encode_milliseconds) {
+    std::optional<AtomicFile> file;
+    std::vector<uint8_t> piped;
+    if (target.path != "-") file.emplace(target.path, options.overwrite);
+    const auto encoder = make_encoder(merged(photo), target.format, options.quality,
+                                      [&](std::span<const uint8_t> bytes) {
+                                          if (file)
+                                              file->write(bytes);
+                                          else
+                                              piped.insert(piped.end(), bytes.begin(), bytes.end());
+                                      });
+    Colorization result =
+        colorizer.colorize(photo, options.settings, [&](const uint8_t* rows, int64_t count) {
+            const Clock::time_point start = Clock::now();
+            encoder->write(rows, count);
+            encode_milliseconds += milliseconds_since(start);
+        });
+    const Clock::time_point start = Clock::now();
+    encoder->finish();
+    if (file) {
+        file->commit();
+    } else {
+        write_stdout(piped);
+        if (std::fflush(stdout) != 0) throw ResourceError("standard output: cannot write");
+    }
+    encode_milliseconds += milliseconds_since(start);
+    return result;
+}
+
 // The colorizer knows its weights, not their file.
-Colorized colored(Colorizer& colorizer, const Image& photo, const ColorizeSettings& settings,
-                  const std::string& weights) {
+Colorization colored(Colorizer& colorizer, const Image& photo, const Target& target,
+                     const ColorizeOptions& options, const std::string& weights,
+                     double& encode_milliseconds) {
     try {
-        return colorizer.colorize(photo, settings);
+        return color_file(colorizer, photo, target, options, encode_milliseconds);
     } catch (const ModelError& error) {
         throw ModelError(weights + ": " + error.what());
     }
-}
-
-void write(const Target& target, const std::vector<uint8_t>& bytes, bool overwrite) {
-    if (target.path != "-") return write_file_atomic(target.path, bytes, overwrite);
-    if (std::fwrite(bytes.data(), 1, bytes.size(), stdout) != bytes.size() ||
-        std::fflush(stdout) != 0)
-        throw ResourceError("standard output: cannot write");
 }
 
 int run_colorize(const ColorizeOptions& options, Console& console) {
@@ -170,10 +202,9 @@ int run_colorize(const ColorizeOptions& options, Console& console) {
             record.set("height", image.height);
             check_fits(image, target, photo.path);
 
-            const Colorized result = colored(colorizer, image, options.settings, weights);
-            const Clock::time_point before_encode = Clock::now();
-            write(target, encode(result.image, target.format, options.quality), options.overwrite);
-            const double encode_milliseconds = milliseconds_since(before_encode);
+            double encode_milliseconds = 0;
+            const Colorization result =
+                colored(colorizer, image, target, options, weights, encode_milliseconds);
             const double total_milliseconds = milliseconds_since(start);
 
             record.set("network_width", result.network_width);
@@ -227,6 +258,17 @@ Command colorize_command() {
         .within(0, 10);
     command.add("--quality", options.quality, "Of JPEG").within(1, 100);
     add_path_option(command, options.settings.naive);
+    const auto set_memory = [&options](const std::string& word) {
+        int64_t mib = 0;
+        const char* end = word.data() + word.size();
+        if (std::from_chars(word.data(), end, mib).ptr != end || mib < 16 || mib > (1 << 24))
+            throw UsageError(word + " must be a number of MiB, 16..16777216");
+        options.settings.max_memory = mib << 20;
+    };
+    command
+        .add("--max-memory", Setter(set_memory),
+             "MiB that the process may take: large photos go through the network in bands")
+        .shown_as("MiB");
     command.add("--overwrite", options.overwrite, "Replace existing outputs");
     command.add("--skip-existing", options.skip_existing, "Pass over photos that have an output")
         .excludes({"--overwrite"});

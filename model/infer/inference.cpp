@@ -4,8 +4,15 @@
 
 #include "model/infer/passes.hpp"
 #include "tensor/error.hpp"
+#include "tensor/storage.hpp"
 
 namespace lumachrome {
+namespace {
+
+// What kernels, resizing and encoding hold besides the maps.
+constexpr int64_t kScratchBytes = int64_t{24} << 20;
+
+}  // namespace
 
 Graph with_input_shapes(Graph graph, std::span<const Shape> shapes) {
     for (size_t i = 0; i < graph.inputs.size(); ++i)
@@ -61,6 +68,11 @@ Inference::Inference(ColorNet& net, const Exec& exec, InferenceOptions options)
     graph_ = run_passes(trace(define, shapes, names), options_.passes);
 }
 
+void Inference::limit_memory(int64_t process_bytes) {
+    if (process_bytes != limit_) runner_.reset();
+    limit_ = process_bytes;
+}
+
 bool Inference::takes_copy(int64_t height, int64_t width) const {
     return use_global_ && (height != global_size_ || width != global_size_);
 }
@@ -75,7 +87,17 @@ Runner& Inference::at(int64_t height, int64_t width) {
     Graph graph = with_input_shapes(graph_, shapes);
     if (use_global_ && !takes_copy(height, width)) graph = share_input(std::move(graph), 0, 1);
     runner_.reset();  // its arena goes first
-    runner_ = std::make_unique<Runner>(compile(graph, exec_, weights_, options_.plan), exec_);
+    release_cached_storage();
+    PlanOptions options = options_.plan;
+    if (limit_ > 0) {
+        compile(graph, exec_, weights_);  // packs the weights, so that they are counted
+        const int64_t taken = resident_bytes() + kScratchBytes;
+        if (taken >= limit_)
+            throw ResourceError("photo and weights take " + std::to_string(taken >> 20) +
+                                " MiB, the limit is " + std::to_string(limit_ >> 20) + " MiB");
+        options.max_bytes = limit_ - taken;
+    }
+    runner_ = std::make_unique<Runner>(compile(graph, exec_, weights_, options), exec_);
     height_ = height;
     width_ = width;
     return *runner_;

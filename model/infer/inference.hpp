@@ -22,8 +22,11 @@ class Inference {
     // For a photo of height x width, multiples of 8. Inputs: the photo [1,H,W,1], and its copy
     // [1,S,S,1] unless that is the same or the network has no global branch. Outputs: colours
     // [1,H/2,W/2,2], and logits [1,classes] if asked for.
-    // The runner stays valid until another size is asked for.
+    // The runner stays valid until another size is asked for. Throws ResourceError if the memory
+    // allowed is too little.
     Runner& at(int64_t height, int64_t width);
+    // Bytes that the whole process may use, as it stands when a size is planned; 0: no limit.
+    void limit_memory(int64_t process_bytes);
     bool takes_copy(int64_t height, int64_t width) const;
     bool gives_logits() const { return options_.classify && use_global_; }
     const PackedWeights& weights() const { return weights_; }
@@ -36,7 +39,7 @@ class Inference {
     Graph graph_;  // at some size, before the passes that depend on it
     PackedWeights weights_;
     std::unique_ptr<Runner> runner_;
-    int64_t height_ = 0, width_ = 0;
+    int64_t height_ = 0, width_ = 0, limit_ = 0;
 };
 
 // The same network for inputs of other shapes. Throws ShapeError where they do not fit.

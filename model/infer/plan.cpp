@@ -37,7 +37,8 @@ class Schedule {
         };
         if (from == end) return from;
         if (ready(end)) return end;
-        // The first band lacks the rows that its last ones need from the next: half a chunk will do.
+        // The first band lacks the rows that its last ones need from the next: half a chunk will
+        // do.
         const int64_t unit = step.row_step();
         int64_t to = from + std::max(unit, plan_.chunks[s] / 2 / unit * unit);
         if (to >= end || !ready(to)) return from;
