@@ -15,22 +15,12 @@
 #include <functional>
 #include <random>
 
-#include "image/codec.hpp"
 #include "image/metadata.hpp"
-#include "tensor/error.hpp"
+#include "unit/image_fixtures.hpp"
 
 using namespace lumachrome;
 
 namespace {
-
-using Bytes = std::vector<uint8_t>;
-
-Image random_image(int64_t width, int64_t height, int channels, int bits, unsigned seed = 1) {
-    Image image = Image::make(width, height, channels, bits);
-    std::mt19937 random(seed);
-    for (uint8_t& byte : image.bytes) byte = static_cast<uint8_t>(random());
-    return image;
-}
 
 Image smooth_image(int64_t width, int64_t height, int channels) {
     Image image = Image::make(width, height, channels, 8);
@@ -52,25 +42,6 @@ int largest_difference(const Image& a, const Image& b) {
     for (size_t i = 0; i < a.bytes.size(); ++i)
         worst = std::max(worst, std::abs(a.bytes[i] - b.bytes[i]));
     return worst;
-}
-
-// The text of the InputError that decoding must throw.
-std::string error_of(const Bytes& bytes, const DecodeLimits& limits = {}) {
-    try {
-        decode(bytes, "photo", limits);
-    } catch (const InputError& error) {
-        const std::string text = error.what();
-        CHECK(text.rfind("photo: ", 0) == 0);
-        CHECK(text.find('\n') == std::string::npos);
-        return text;
-    }
-    return "no error";
-}
-
-bool contains(const std::string& text, const char* part) {
-    INFO(text);
-    CHECK(text.find(part) != std::string::npos);
-    return text.find(part) != std::string::npos;
 }
 
 // A PNG of rows of raw bytes, every setting open.

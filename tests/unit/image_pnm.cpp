@@ -3,23 +3,12 @@
 
 #include <cmath>
 #include <cstring>
-#include <random>
 
-#include "image/codec.hpp"
-#include "tensor/error.hpp"
+#include "unit/image_fixtures.hpp"
 
 using namespace lumachrome;
 
 namespace {
-
-using Bytes = std::vector<uint8_t>;
-
-Image noise(int64_t width, int64_t height, int channels, int bits) {
-    Image image = Image::make(width, height, channels, bits);
-    std::mt19937 random(1);
-    for (uint8_t& byte : image.bytes) byte = static_cast<uint8_t>(random());
-    return image;
-}
 
 Bytes pnm(const std::string& header, size_t pixels) {
     Bytes bytes(header.begin(), header.end());
@@ -27,40 +16,23 @@ Bytes pnm(const std::string& header, size_t pixels) {
     return bytes;
 }
 
-std::string error_of(const Bytes& bytes, const DecodeLimits& limits = {}) {
-    try {
-        decode(bytes, "photo", limits);
-    } catch (const InputError& error) {
-        const std::string text = error.what();
-        CHECK(text.rfind("photo: ", 0) == 0);
-        CHECK(text.find('\n') == std::string::npos);
-        return text;
-    }
-    return "no error";
-}
-
-void contains(const std::string& text, const char* part) {
-    INFO(text);
-    CHECK(text.find(part) != std::string::npos);
-}
-
 }  // namespace
 
 TEST_CASE("image: PPM keeps RGB and gray of 8 bits, rounds 16, refuses alpha") {
     for (const int channels : {1, 3}) {
-        const Image image = noise(37, 19, channels, 8);
+        const Image image = random_image(37, 19, channels, 8);
         const Image back = decode(encode(image, Format::ppm), "memory");
         CHECK(back.channels == channels);
         CHECK(back.width == 37);
         CHECK(back.bits == 8);
         CHECK(back.bytes == image.bytes);
-        const Image wide = noise(5, 3, channels, 16);
+        const Image wide = random_image(5, 3, channels, 16);
         const Image rounded = decode(encode(wide, Format::ppm), "memory");
         for (size_t i = 0; i < rounded.bytes.size(); ++i)
             CHECK(std::abs(rounded.bytes[i] - wide.row<uint16_t>(0)[i] / 257.0) <= .5);
     }
     for (const int channels : {2, 4})
-        CHECK_THROWS_AS(encode(noise(3, 3, channels, 8), Format::ppm), UsageError);
+        CHECK_THROWS_AS(encode(random_image(3, 3, channels, 8), Format::ppm), UsageError);
 }
 
 TEST_CASE("image: PPM headers as others write them") {

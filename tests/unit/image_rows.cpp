@@ -9,9 +9,8 @@
 #include <random>
 #include <stdexcept>
 
-#include "image/codec.hpp"
 #include "image/rows.hpp"
-#include "tensor/error.hpp"
+#include "unit/image_fixtures.hpp"
 
 using namespace lumachrome;
 
@@ -19,13 +18,6 @@ namespace {
 
 constexpr int64_t kSizes[][2] = {{1, 1},   {1, 300},  {700, 1}, {7, 5},
                                  {33, 64}, {501, 19}, {90, 700}};
-
-Image random_image(int64_t height, int64_t width, int channels, int bits, unsigned seed) {
-    Image image = Image::make(width, height, channels, bits);
-    std::mt19937 random(seed);
-    for (uint8_t& byte : image.bytes) byte = static_cast<uint8_t>(random());
-    return image;
-}
 
 Tensor random_tensor(const Shape& shape, float range, unsigned seed) {
     const Tensor t = Tensor::empty(shape, DType::f32);
@@ -135,7 +127,7 @@ TEST_CASE("image: luma of a photo in rows has the bits of the whole") {
         for (const int bits : {8, 16})
             for (const auto& [height, width] : kSizes)
                 for (const auto& [to_height, to_width] : kSizes) {
-                    const Image photo = random_image(height, width, channels, bits, 13);
+                    const Image photo = random_image(width, height, channels, bits, 13);
                     const Tensor whole = resize(luma(photo), to_height, to_width);
                     LumaRows rows(photo, to_height, to_width);
                     const Tensor out = Tensor::full(whole.shape(), NAN, DType::f32);
@@ -145,7 +137,7 @@ TEST_CASE("image: luma of a photo in rows has the bits of the whole") {
                     REQUIRE(bit_equal(out, whole));
                 }
     // Taller than a block of rows.
-    const Image tall = random_image(9000, 64, 1, 8, 19);
+    const Image tall = random_image(64, 9000, 1, 8, 19);
     for (const int64_t height : {9000, 4500, 700}) {
         const Tensor out = Tensor::empty({height, 64, 1}, DType::f32);
         LumaRows rows(tall, height, 64);
@@ -161,7 +153,7 @@ TEST_CASE("image: colours merged in rows have the bits of the whole") {
         for (const int bits : {8, 16})
             for (const auto& [height, width] : kSizes)
                 for (const auto& [ab_height, ab_width] : {std::pair{1, 1}, {16, 12}, {120, 30}}) {
-                    Image photo = random_image(height, width, channels, bits, 29);
+                    Image photo = random_image(width, height, channels, bits, 29);
                     photo.icc = {1, 2, 3};
                     const Tensor ab = random_tensor({ab_height, ab_width, 2}, 60, 31);
                     const Image whole =
@@ -180,7 +172,7 @@ TEST_CASE("image: colours merged in rows have the bits of the whole") {
 }
 
 TEST_CASE("image: one to eight threads give the same bits") {
-    const Image photo = random_image(301, 517, 3, 8, 41);
+    const Image photo = random_image(517, 301, 3, 8, 41);
     const Tensor ab = random_tensor({50, 70, 2}, 80, 43);
     const auto all = [&](int threads) {
         const Exec exec{.threads = threads};
@@ -214,7 +206,7 @@ TEST_CASE("image: files encoded in rows are those encoded whole") {
         for (const int bits : {8, 16})
             for (const int channels : {1, 3})
                 for (const auto& [height, width] : kSizes) {
-                    const Image image = random_image(height, width, channels, bits, 47);
+                    const Image image = random_image(width, height, channels, bits, 47);
                     std::vector<uint8_t> out;
                     const auto encoder =
                         make_encoder(image, format, 90, [&](std::span<const uint8_t> bytes) {
@@ -230,7 +222,7 @@ TEST_CASE("image: files encoded in rows are those encoded whole") {
 }
 
 TEST_CASE("image: coded bytes leave the encoder while rows come") {
-    const Image image = random_image(2000, 300, 3, 8, 59);
+    const Image image = random_image(300, 2000, 3, 8, 59);
     for (const Format format : {Format::png, Format::jpeg, Format::ppm}) {
         size_t largest = 0, total = 0;
         const auto encoder = make_encoder(image, format, 95, [&](std::span<const uint8_t> bytes) {
@@ -244,7 +236,7 @@ TEST_CASE("image: coded bytes leave the encoder while rows come") {
 }
 
 TEST_CASE("image: an encoder wants as many rows as its header says, and lets its sink fail") {
-    const Image image = random_image(900, 500, 3, 8, 61);
+    const Image image = random_image(500, 900, 3, 8, 61);
     for (const Format format : {Format::png, Format::jpeg, Format::ppm}) {
         const auto ignore = [](std::span<const uint8_t>) {};
         auto encoder = make_encoder(image, format, 95, ignore);
