@@ -49,20 +49,27 @@ NetworkSize network_size(int64_t height, int64_t width, const ColorizeSettings& 
     return height <= width ? NetworkSize{small, large} : NetworkSize{large, small};
 }
 
-Colorizer::Colorizer(const std::string& weights_path, const Exec& exec) : exec_(exec) {
+Colorizer::Colorizer(const std::string& weights_path, const Exec& exec)
+    : path_(weights_path), exec_(exec) {
     LoadedModel model = load_model(weights_path);
     net_ = std::move(model.net);
+    spec_ = net_->spec;
     metadata_ = std::move(model.metadata);
 }
 
 Colorizer::Colorizer(std::unique_ptr<ColorNet> net, Metadata metadata, const Exec& exec)
-    : net_(std::move(net)), metadata_(std::move(metadata)), exec_(exec) {}
+    : net_(std::move(net)), spec_(net_->spec), metadata_(std::move(metadata)), exec_(exec) {}
+
+ColorNet& Colorizer::net() {
+    if (!net_) net_ = load_model(path_).net;
+    return *net_;
+}
 
 Tensor Colorizer::network_input(const Image& photo, int64_t height, int64_t width) const {
     const Tensor x = Tensor::empty({1, height, width, 1});
     LumaRows rows(photo, height, width);
     rows.next(exec_, height, x.data<float>());
-    subtract(x.data<float>(), x.numel(), net_->spec.luma_mean);
+    subtract(x.data<float>(), x.numel(), spec_.luma_mean);
     return x;
 }
 
@@ -75,7 +82,7 @@ std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
     for (int64_t c = 0; c < classes; ++c) sum += std::exp(double(z[c]) - largest);
     std::vector<SceneScore> result;
     for (int64_t c = 0; c < classes; ++c) {
-        const auto& names = net_->spec.class_names;
+        const auto& names = spec_.class_names;
         result.push_back({names.empty() ? std::to_string(c) : names[static_cast<size_t>(c)],
                           std::exp(double(z[c]) - largest) / sum});
     }
@@ -88,7 +95,12 @@ std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
 Tensor Colorizer::run_network(const Image& photo, const NetworkSize& size,
                               const ColorizeSettings& settings, const ColorSink& color) {
     if (settings.naive) return run_naive(photo, size, color);
-    if (!inference_) inference_ = std::make_unique<Inference>(*net_, exec_);
+    if (!inference_) {
+        // A file can be read again should the network itself be asked for.
+        ColorNet network = path_.empty() ? net() : std::move(net());
+        if (!path_.empty()) net_.reset();
+        inference_ = std::make_unique<Inference>(std::move(network), exec_);
+    }
     inference_->limit_memory(settings.max_memory);
     Runner& runner = inference_->at(size.height, size.width);
     LumaRows rows(photo, size.height, size.width);
@@ -98,16 +110,16 @@ Tensor Colorizer::run_network(const Image& photo, const NetworkSize& size,
             const int64_t count = wanted.end - wanted.begin;
             if (input == 0) {
                 rows.next(exec_, count, to);
-                subtract(to, count * size.width, net_->spec.luma_mean);
+                subtract(to, count * size.width, spec_.luma_mean);
             } else {
-                const int64_t side = net_->spec.global_size;
+                const int64_t side = spec_.global_size;
                 const Tensor copy = network_input(photo, side, side);
                 std::copy_n(copy.data<float>(), copy.numel(), to);
             }
         },
         [&](size_t output, Rows done, const float* from) {
             if (output == 0) return color(from, done.end - done.begin);
-            logits = Tensor::empty({1, net_->spec.classes});
+            logits = Tensor::empty({1, spec_.classes});
             std::copy_n(from, logits.numel(), logits.data<float>());
         });
     return logits;
@@ -115,13 +127,12 @@ Tensor Colorizer::run_network(const Image& photo, const NetworkSize& size,
 
 Tensor Colorizer::run_naive(const Image& photo, const NetworkSize& size, const ColorSink& color) {
     const ForcedImplementations path(kNaivePath);
-    const int64_t side = net_->spec.global_size;
+    const int64_t side = spec_.global_size;
     const bool same = size.height == side && size.width == side;
     Tape tape(Phase::eval, exec_);
     const Var x = tape.input(network_input(photo, size.height, size.width));
-    const Var copy =
-        same || !net_->spec.use_global ? x : tape.input(network_input(photo, side, side));
-    const ColorNet::Output output = (*net_)(x, copy);
+    const Var copy = same || !spec_.use_global ? x : tape.input(network_input(photo, side, side));
+    const ColorNet::Output output = net()(x, copy);
     color(output.color.value.data<float>(), size.height / 2);
     return output.logits ? output.logits->value : Tensor{};
 }
@@ -132,7 +143,7 @@ Colorization Colorizer::colorize(const Image& photo, const ColorizeSettings& set
     const NetworkSize size = network_size(photo.height, photo.width, settings);
     ColorRows colors(photo, size.height / 2, size.width / 2,
                      static_cast<float>(settings.saturation));
-    const auto scale = static_cast<float>(net_->spec.ab_scale);
+    const auto scale = static_cast<float>(spec_.ab_scale);
     std::vector<float> ab;
     Clock::duration outside{};  // spent on what is not the network
     const auto start = Clock::now();
@@ -173,11 +184,11 @@ Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settin
 }
 
 std::vector<SceneScore> Colorizer::classify(const Image& photo) {
-    if (!net_->spec.use_global) throw ModelError("this model has no class head");
+    if (!spec_.use_global) throw ModelError("this model has no class head");
     Tape tape(Phase::eval, exec_);
-    const int64_t side = net_->spec.global_size;
+    const int64_t side = spec_.global_size;
     const Var copy = tape.input(network_input(photo, side, side));
-    return scores(net_->classify(net_->global_features(net_->low_level(copy))).value);
+    return scores(net().classify(net().global_features(net().low_level(copy))).value);
 }
 
 }  // namespace lumachrome

@@ -54,7 +54,7 @@ class Colorizer {
     Colorizer(std::unique_ptr<ColorNet> net, Metadata metadata, const Exec& exec);
 
     const Metadata& metadata() const { return metadata_; }
-    const Spec& spec() const { return net_->spec; }
+    const Spec& spec() const { return spec_; }
     const Exec& exec() const { return exec_; }
 
     // `rows` gets the result from top to bottom, rows of an image with the header merged(photo).
@@ -74,7 +74,10 @@ class Colorizer {
     Tensor run_naive(const Image& photo, const NetworkSize& size, const ColorSink& color);
     Tensor network_input(const Image& photo, int64_t height, int64_t width) const;
     std::vector<SceneScore> scores(const Tensor& logits) const;
-    std::unique_ptr<ColorNet> net_;
+    ColorNet& net();
+    std::string path_;               // of the weights; empty: they were given as a network
+    std::unique_ptr<ColorNet> net_;  // null while the plan's weights are all that is needed
+    Spec spec_;
     Metadata metadata_;
     Exec exec_;
     std::unique_ptr<Inference> inference_;  // made when a photo first needs it

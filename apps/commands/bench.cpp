@@ -156,9 +156,10 @@ int run_bench_infer(const BenchOptions& options, Console& console) {
             color = (*net)(x, in.size() > 1 ? tape.input(in[1]) : x).color.value;
         });
     } else {
-        Inference inference(*net, exec,
+        ColorNet network = std::move(*net);
+        net.reset();
+        Inference inference(std::move(network), exec,
                             {.classify = false, .plan = {.band_rows = options.band_rows}});
-        net.reset();  // the plan has its own weights
         Runner& runner = inference.at(options.size, options.size);
         arena_bytes = runner.plan().arena_bytes;
         times = measure(options.runs, [&] { color = runner.run(in)[0]; });

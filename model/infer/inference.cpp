@@ -49,23 +49,28 @@ Graph share_input(Graph graph, size_t first, size_t second) {
     return graph;
 }
 
-Inference::Inference(ColorNet& net, const Exec& exec, InferenceOptions options)
+Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
     : exec_(exec),
       options_(std::move(options)),
       global_size_(net.spec.global_size),
       use_global_(net.spec.use_global) {
-    ParameterNames names;
-    net.visit([&](const std::string& name, Parameter& p) { names[&p] = name; });
-    const auto define = [&](Tape&, std::span<const Var> in) {
-        const ColorNet::Output output = net(in[0], in[use_global_ ? 1 : 0]);
-        std::vector<Var> outputs{output.color};
-        if (gives_logits()) outputs.push_back(*output.logits);
-        return outputs;
-    };
-    const Shape map{1, global_size_, global_size_, 1};
-    std::vector<Shape> shapes{map};
-    if (use_global_) shapes.push_back(map);
-    graph_ = run_passes(trace(define, shapes, names), options_.passes);
+    Graph graph;
+    {
+        ColorNet network = std::move(net);  // gone before weights are folded
+        ParameterNames names;
+        network.visit([&](const std::string& name, Parameter& p) { names[&p] = name; });
+        const auto define = [&](Tape&, std::span<const Var> in) {
+            const ColorNet::Output output = network(in[0], in[use_global_ ? 1 : 0]);
+            std::vector<Var> outputs{output.color};
+            if (gives_logits()) outputs.push_back(*output.logits);
+            return outputs;
+        };
+        const Shape map{1, global_size_, global_size_, 1};
+        std::vector<Shape> shapes{map};
+        if (use_global_) shapes.push_back(map);
+        graph = trace(define, shapes, names);
+    }
+    graph_ = run_passes(std::move(graph), options_.passes);
 }
 
 void Inference::limit_memory(int64_t process_bytes) {

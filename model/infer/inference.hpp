@@ -16,8 +16,9 @@ struct InferenceOptions {
 
 class Inference {
   public:
-    // Takes what it needs of the network's weights; the network may go afterwards.
-    Inference(ColorNet& net, const Exec& exec, InferenceOptions options = {});
+    // A copy of the network shares its weights; of one that nobody else holds, no weight is in
+    // memory twice for long.
+    Inference(ColorNet net, const Exec& exec, InferenceOptions options = {});
 
     // For a photo of height x width, multiples of 8. Inputs: the photo [1,H,W,1], and its copy
     // [1,S,S,1] unless that is the same or the network has no global branch. Outputs: colours

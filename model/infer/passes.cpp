@@ -49,6 +49,7 @@ struct Folded {
     int weight, bias;
 };
 
+// Folds into new weights: others may share the old ones.
 // y = gamma (w x + b - mean) / std + beta = (s w) x + (s (b - mean) + beta),  s = gamma / std
 Folded fold(Graph& graph, const BatchNormOp& norm, const Tensor& w, const Tensor& b,
             const Tensor& gamma, const Tensor& beta) {
@@ -132,10 +133,10 @@ Graph fold_batch_norm(Graph graph) {
         producer->inputs[last - 1] = folded[key].weight;
         producer->inputs[last] = folded[key].bias;
         absorb(graph, *producer, i--);
+        for (const int value :
+             {w, b, gamma, beta})  // gives its memory back before the next is folded
+            if (graph.readers(value) == 0) graph.values[size_t(value)].constant = {};
     }
-    // What nobody reads any more gives its memory back.
-    for (size_t v = 0; v < graph.values.size(); ++v)
-        if (graph.readers(static_cast<int>(v)) == 0) graph.values[v].constant = {};
     return graph;
 }
 

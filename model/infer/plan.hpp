@@ -11,7 +11,8 @@
 namespace lumachrome {
 
 struct PlanOptions {
-    // Rows of the photo from band to band; 0 chooses, the photo's height or more runs in one go.
+    // Rows of the photo from band to band; 0 chooses, a multiple of 48 being best (tiles of 6 rows
+    // of a map of an eighth); the photo's height or more runs in one go.
     int64_t band_rows = 0;
     // Bytes that the maps may take; 0: no limit. Bands get lower until they fit.
     int64_t max_bytes = 0;
