@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "layers/conv2d_prepared.hpp"
+#include "layers/conv2d_prepared_drivers.hpp"
 
 namespace lumachrome {
 namespace {
@@ -52,6 +53,20 @@ void run_naive(const Exec& exec, const PreparedConv2dProblem& p, const Tensor& p
 }
 
 constexpr PreparedConv2dImpl kImplementations[] = {
+    {"narrow", narrow_reject, {narrow_row_step, narrow_pack, narrow_run}, {.avoid = narrow_avoid}},
+    {"upsample9",
+     upsample_reject,
+     {upsample_row_step, upsample_pack, upsample_run},
+     {.avoid = upsample_avoid}},
+    {"stride2_p4",
+     stride2_reject,
+     {stride2_p4_row_step, stride2_p4_pack, stride2_p4_run},
+     {.avoid = stride2_p4_avoid, .exact = false}},
+    {"stride2_p2",
+     stride2_reject,
+     {stride2_p2_row_step, stride2_p2_pack, stride2_p2_run},
+     {.avoid = stride2_p2_avoid}},
+    {"direct", accepts_all, {direct_row_step, direct_pack, direct_run}},
     {"naive", accepts_all, {any_row, pack_naive, run_naive}},
 };
 
