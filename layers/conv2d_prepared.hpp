@@ -48,6 +48,7 @@ struct PreparedConv2dKernel {
     // scratch has grown.
     void (*run)(const Exec&, const PreparedConv2dProblem&, const Tensor& packed, const float* bias,
                 const RowBand& x, const RowBand& y);
+    double products = 1;  // multiplications it makes for each of the definition's
 };
 using PreparedConv2dImpl = Implementation<PreparedConv2dProblem, PreparedConv2dKernel>;
 // Named conv2d_prepared in LUMACHROME_FORCE; best first, `naive` last.

@@ -45,6 +45,7 @@ class ConvStep : public Step {
     std::string implementation() const override { return implementation_; }
     std::string problem() const override { return problem_.str(); }
     int64_t weight_bytes() const override { return packed_.bytes(); }
+    const PreparedConv2dProblem* convolution() const override { return &problem_; }
 
   protected:
     Tensor bias_;

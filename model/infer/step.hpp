@@ -32,6 +32,7 @@ class Step {
     virtual std::string implementation() const = 0;
     virtual std::string problem() const = 0;
     virtual int64_t weight_bytes() const = 0;  // read by each run
+    virtual const PreparedConv2dProblem* convolution() const { return nullptr; }  // null: none
 };
 
 // Weights in the form that a kernel wants them, for all plans of one network: the two low-level
