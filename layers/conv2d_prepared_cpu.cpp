@@ -1,8 +1,8 @@
 // The list, and `naive`: the definition with sums in double. The fast ones have files of their own.
 #include <algorithm>
 
-#include "layers/conv2d_prepared.hpp"
 #include "layers/conv2d_prepared_drivers.hpp"
+#include "layers/conv2d_prepared_winograd.hpp"
 
 namespace lumachrome {
 namespace {
@@ -58,6 +58,8 @@ constexpr PreparedConv2dImpl kImplementations[] = {
      upsample_reject,
      {upsample_row_step, upsample_pack, upsample_run, 9 / 36.},
      {.avoid = upsample_avoid}},
+    kPreparedWinograd<6>,
+    kPreparedWinograd<4>,
     {"stride2_p4",
      stride2_reject,
      {stride2_p4_row_step, stride2_p4_pack, stride2_p4_run, 81 / 144.},

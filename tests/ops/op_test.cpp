@@ -16,6 +16,7 @@
 #include "layers/upsample.hpp"
 #include "support/random_tensor.hpp"
 #include "tensor/error.hpp"
+#include "tensor/isa.hpp"
 
 using namespace lumachrome;
 
@@ -128,78 +129,97 @@ std::vector<OpCase> large_cases() {
     };
 }
 
+// On every instruction set of this machine.
+template <class Check>
+void for_each_isa(const Check& check) {
+    for (const Isa one : supported_isas()) {
+        const ForcedIsa forced(one);
+        CAPTURE(name(one));
+        check();
+    }
+}
+
 }  // namespace
 
 TEST_CASE("values and derivatives agree with the executable definitions") {
-    for (const OpFamily& family : op_families())
-        for (const std::string& implementation : family.implementations) {
-            force_implementations(family.name + ":" + implementation);
-            for (const OpCase& c : family.cases)
-                for (const GradCheck& check : check_op(c, Exec{{}, 2}, implementation, 3)) {
-                    CAPTURE(family.name);
-                    CAPTURE(implementation);
-                    CAPTURE(check.what);
-                    CAPTURE(check.relative_error);
-                    CHECK(check.passed());
-                }
-            force_implementations("");
-        }
+    for_each_isa([] {
+        for (const OpFamily& family : op_families())
+            for (const std::string& implementation : family.implementations) {
+                force_implementations(family.name + ":" + implementation);
+                for (const OpCase& c : family.cases)
+                    for (const GradCheck& check : check_op(c, Exec{{}, 2}, implementation, 3)) {
+                        CAPTURE(family.name);
+                        CAPTURE(implementation);
+                        CAPTURE(check.what);
+                        CAPTURE(check.relative_error);
+                        CHECK(check.passed());
+                    }
+                force_implementations("");
+            }
+    });
 }
 
 TEST_CASE("implementations of one op agree bit for bit on small integers") {
-    for (const OpFamily& family : op_families()) {
-        if (family.implementations.size() < 2) continue;
-        for (const OpCase& c : family.cases) {
-            CAPTURE(c.description);
-            force_implementations(family.name + ":naive");
-            const Run expected = run(c, Exec{}, DType::f32, true);
-            for (const std::string& implementation : family.implementations) {
-                CAPTURE(implementation);
-                force_implementations(family.name + ":" + implementation);
-                Run result = run(c, Exec{}, DType::f32, true);
-                // An error below 1/2 is far above the rounding of these sums, far below a mistake.
-                if (std::find(family.inexact.begin(), family.inexact.end(), implementation) !=
-                    family.inexact.end())
-                    round(result);
-                check_bits(result, expected);
+    for_each_isa([] {
+        for (const OpFamily& family : op_families()) {
+            if (family.implementations.size() < 2) continue;
+            for (const OpCase& c : family.cases) {
+                CAPTURE(c.description);
+                force_implementations(family.name + ":naive");
+                const Run expected = run(c, Exec{}, DType::f32, true);
+                for (const std::string& implementation : family.implementations) {
+                    CAPTURE(implementation);
+                    force_implementations(family.name + ":" + implementation);
+                    Run result = run(c, Exec{}, DType::f32, true);
+                    // An error below 1/2 is far above the rounding of these sums, far below a
+                    // mistake.
+                    if (std::find(family.inexact.begin(), family.inexact.end(), implementation) !=
+                        family.inexact.end())
+                        round(result);
+                    check_bits(result, expected);
+                }
+                force_implementations("");
             }
-            force_implementations("");
         }
-    }
+    });
 }
 
 TEST_CASE("bits do not depend on the number of threads, run after run") {
-    for (const OpCase& c : large_cases()) {
-        CAPTURE(c.description);
-        for (DType dtype : {DType::f32, DType::f64}) {
-            const Run expected = run(c, Exec{{}, 1}, dtype, false);
-            for (int threads : {2, 3, 4, 8})
-                for (int repetition = 0; repetition < 3; ++repetition)
-                    check_bits(run(c, Exec{{}, threads}, dtype, false), expected);
+    for_each_isa([] {
+        for (const OpCase& c : large_cases()) {
+            CAPTURE(c.description);
+            for (DType dtype : {DType::f32, DType::f64}) {
+                const Run expected = run(c, Exec{{}, 1}, dtype, false);
+                for (int threads : {2, 3, 4, 8})
+                    for (int repetition = 0; repetition < 3; ++repetition)
+                        check_bits(run(c, Exec{{}, threads}, dtype, false), expected);
+            }
         }
-    }
+    });
 }
 
 TEST_CASE("winograd stays close to double over several batches of tiles") {
-    struct {
-        int64_t N, H, W, C, K;
-    } const problems[] = {
-        {2, 61, 58, 20, 40}, {3, 50, 47, 140, 130}, {1, 21, 19, 272, 24}, {1, 21, 19, 24, 272}};
-    for (const auto& p : problems) {
-        const OpCase c{"",
-                       std::make_shared<Conv2dOp>(Conv2dSpec{3, 1}),
-                       {random_tensor({p.N, p.H, p.W, p.C}, 1, DType::f64, -1, 1),
-                        random_tensor({p.K, 3, 3, p.C}, 2, DType::f64, -1, 1),
-                        random_tensor({p.K}, 3, DType::f64, -1, 1)},
-                       {true, true, true}};
-        const Run exact = run(c, Exec{{}, 2}, DType::f64, false);
-        const ForcedImplementations forced("conv2d:winograd");
-        const Run result = run(c, Exec{{}, 2}, DType::f32, false);
-        CAPTURE(p.C);
-        CHECK(max_relative(result.output, exact.output) < kDualToleranceF32);
-        for (size_t k = 0; k < 2; ++k)
-            CHECK(max_relative(result.grads[k], exact.grads[k]) < kDualToleranceF32);
-    }
+    for_each_isa([] {
+        struct {
+            int64_t N, H, W, C, K;
+        } const problems[] = {
+            {2, 61, 58, 20, 40}, {3, 50, 47, 140, 130}, {1, 21, 19, 272, 24}, {1, 21, 19, 24, 272}};
+        for (const auto& p : problems) {
+            const OpCase c{"",
+                           std::make_shared<Conv2dOp>(Conv2dSpec{3, 1}),
+                           {random_tensor({p.N, p.H, p.W, p.C}, 1, DType::f64, -1, 1),
+                            random_tensor({p.K, 3, 3, p.C}, 2, DType::f64, -1, 1),
+                            random_tensor({p.K}, 3, DType::f64, -1, 1)},
+                           {true, true, true}};
+            const Run exact = run(c, Exec{{}, 2}, DType::f64, false);
+            const ForcedImplementations forced("conv2d:winograd");
+            const Run result = run(c, Exec{{}, 2}, DType::f32, false);
+            CAPTURE(p.C);
+            CHECK(max_relative(result.output, exact.output) < kDualToleranceF32);
+            for (size_t k = 0; k < 2; ++k)
+                CHECK(max_relative(result.grads[k], exact.grads[k]) < kDualToleranceF32);
+        }
+    });
 }
 
 TEST_CASE("conv2d leaves to gemm what winograd cannot do or should not") {
@@ -225,30 +245,32 @@ TEST_CASE("conv2d leaves to gemm what winograd cannot do or should not") {
 }
 
 TEST_CASE("nothing is written outside the output") {
-    constexpr int64_t kGuard = 64;
-    for (const OpCase& c : large_cases()) {
-        CAPTURE(c.description);
-        std::vector<Tensor> in;
-        std::vector<Shape> shapes;
-        for (const Tensor& input : c.inputs) {
-            in.push_back(input.to(DType::f32));
-            shapes.push_back(input.shape());
+    for_each_isa([] {
+        constexpr int64_t kGuard = 64;
+        for (const OpCase& c : large_cases()) {
+            CAPTURE(c.description);
+            std::vector<Tensor> in;
+            std::vector<Shape> shapes;
+            for (const Tensor& input : c.inputs) {
+                in.push_back(input.to(DType::f32));
+                shapes.push_back(input.shape());
+            }
+            // The output sits in the middle of a guarded block, reached as sample 1 of 3.
+            const Shape out = c.op->infer(shapes);
+            const int64_t count = std::max(out.numel(), kGuard);
+            const Tensor block = Tensor::full({3, count}, 7);
+            Tensor middle = block.batch(1);
+            if (out.numel() == count)
+                middle = middle.reshape(out);
+            else
+                continue;
+            c.op->forward(Exec{{}, 2}, in, middle, nullptr);
+            for (int64_t i = 0; i < count; ++i) {
+                REQUIRE(block.data<float>()[i] == 7);
+                REQUIRE(block.data<float>()[2 * count + i] == 7);
+            }
         }
-        // The output sits in the middle of a guarded block, reached as sample 1 of 3.
-        const Shape out = c.op->infer(shapes);
-        const int64_t count = std::max(out.numel(), kGuard);
-        const Tensor block = Tensor::full({3, count}, 7);
-        Tensor middle = block.batch(1);
-        if (out.numel() == count)
-            middle = middle.reshape(out);
-        else
-            continue;
-        c.op->forward(Exec{{}, 2}, in, middle, nullptr);
-        for (int64_t i = 0; i < count; ++i) {
-            REQUIRE(block.data<float>()[i] == 7);
-            REQUIRE(block.data<float>()[2 * count + i] == 7);
-        }
-    }
+    });
 }
 
 TEST_CASE("wrong shapes are named with the op and all shapes") {
