@@ -12,11 +12,13 @@
 //   dbeta = sum dy    dgamma = sum dy xh    dx = gamma / sqrt(v + eps) (dy - dbeta/M - xh dgamma/M)
 // The last two terms are the paths through m and v: leaving them out is the classic mistake.
 //
+// The activation behind it may be part of the op: y = f(gamma xh + beta). Then dy above is dy f',
+// and two passes over memory are saved forward, four backward.
+//
 // Processes that share a batch (exec.peers) share m, v, M and, in dx, the two sums; dgamma and
 // dbeta stay those of the own share, because all gradients of parameters are averaged afterwards.
 #pragma once
-#include "autograd/tape.hpp"
-#include "tensor/choose.hpp"
+#include "layers/activation.hpp"
 
 namespace lumachrome {
 
@@ -56,22 +58,26 @@ void batch_norm_eval_reference(View<const T> x, View<const T> gamma, View<const 
 struct BatchNormProblem {
     int64_t M, C;  // rows and channels
 };
+// What normalises, and what follows. [C] each.
+struct BatchNormMap {
+    Tensor mean, inverse_std, gamma, beta;
+    std::optional<Activation> activation;
+};
 // What is summed over rows comes out in f64, so that it can be summed over processes in between.
 struct BatchNormKernel {
     // moments [2,C] f64: mean of the rows of x, sum of their squared deviations from it.
     void (*statistics)(const Exec&, const BatchNormProblem&, const Tensor& x,
                        const Tensor& moments);
-    void (*forward)(const Exec&, const BatchNormProblem&, const Tensor& x, const Tensor& mean,
-                    const Tensor& inverse_std, const Tensor& gamma, const Tensor& beta,
+    void (*forward)(const Exec&, const BatchNormProblem&, const BatchNormMap&, const Tensor& x,
                     const Tensor& y);
-    // sums [2,C] f64: sum dy, sum dy xh.
-    void (*backward_sums)(const Exec&, const BatchNormProblem&, const Tensor& x, const Tensor& mean,
-                          const Tensor& inverse_std, const Tensor& dy, const Tensor& sums);
+    // sums [2,C] f64: sum dy f', sum dy f' xh. y is defined where the activation's slope needs it.
+    void (*backward_sums)(const Exec&, const BatchNormProblem&, const BatchNormMap&,
+                          const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& sums);
     // `sums` over the `rows` that m and v came from; undefined when they came from elsewhere, and
     // their paths do not count.
-    void (*backward_input)(const Exec&, const BatchNormProblem&, const Tensor& x,
-                           const Tensor& mean, const Tensor& inverse_std, const Tensor& gamma,
-                           const Tensor& dy, const Tensor& sums, double rows, const GradIn& dx);
+    void (*backward_input)(const Exec&, const BatchNormProblem&, const BatchNormMap&,
+                           const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& sums,
+                           double rows, const GradIn& dx);
 };
 using BatchNormImpl = Implementation<BatchNormProblem, BatchNormKernel>;
 std::span<const BatchNormImpl> batch_norm_cpu();
@@ -79,16 +85,22 @@ std::span<const BatchNormImpl> batch_norm_cpu();
 // Inputs x, gamma, beta. In training the running statistics are updated in place, once per recorded
 // forward run.
 struct BatchNormOp : Op {
-    BatchNormOp(Tensor mean, Tensor variance, bool training, int shares_of_batch = 1)
+    BatchNormOp(Tensor mean, Tensor variance, bool training, int shares_of_batch = 1,
+                std::optional<Activation> followed_by = {})
         : running_mean(std::move(mean)),
           running_variance(std::move(variance)),
           batch(training),
-          shares(shares_of_batch) {}
+          shares(shares_of_batch),
+          activation(followed_by) {}
     Tensor running_mean, running_variance;
     bool batch;
     int shares;  // processes that hold a share of the batch
+    std::optional<Activation> activation;
 
-    std::string name() const override { return batch ? "batch_norm" : "batch_norm_eval"; }
+    std::string name() const override {
+        return std::string(batch ? "batch_norm" : "batch_norm_eval") +
+               (activation ? std::string("_") + lumachrome::name(*activation) : "");
+    }
     Shape infer(std::span<const Shape> in) const override;
     void forward(const Exec&, std::span<const Tensor> in, Tensor& y, Saved*) const override;
     void backward(const Exec&, const Tensor& dy, const Saved&,
@@ -104,13 +116,14 @@ struct BatchNorm {
 
     // A frozen layer (weight not trainable) keeps its running statistics, and normalises with them
     // in training too: that is what it was trained to be.
-    Var operator()(const Var& x) {
+    Var operator()(const Var& x, std::optional<Activation> activation = {}) {
         Tape& tape = *x.tape;
         const bool batch = tape.phase() == Phase::train && weight.trainable;
         const Peers* peers = tape.exec().peers;
-        return tape.apply(std::make_shared<BatchNormOp>(running_mean.value, running_var.value,
-                                                        batch, peers ? peers->count() : 1),
-                          {x, tape.parameter(weight), tape.parameter(bias)});
+        return tape.apply(
+            std::make_shared<BatchNormOp>(running_mean.value, running_var.value, batch,
+                                          peers ? peers->count() : 1, activation),
+            {x, tape.parameter(weight), tape.parameter(bias)});
     }
     template <class F>
     void visit(F&& f) {

@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "layers/batch_norm.hpp"
@@ -58,82 +58,157 @@ void statistics(const Exec& exec, const BatchNormProblem& p, const Tensor& x,
     });
 }
 
-void forward(const Exec& exec, const BatchNormProblem& p, const Tensor& x, const Tensor& mean,
-             const Tensor& inverse_std, const Tensor& gamma, const Tensor& beta, const Tensor& y) {
+// Per channel: y = f((x - mean) scale + shift).
+template <class T>
+struct Channels {
+    explicit Channels(const BatchNormMap& map)
+        : mean(map.mean.data<T>()), shift(map.beta.data<T>()), scale(size_t(map.mean.numel())) {
+        for (size_t c = 0; c < scale.size(); ++c)
+            scale[c] = map.inverse_std.data<T>()[c] * map.gamma.data<T>()[c];
+    }
+    const T *mean, *shift;
+    std::vector<T> scale;
+};
+
+// The activation and its slope times dy; z is what it is applied to, y what comes out.
+struct Plain {
+    template <class T>
+    static T value(T z) {
+        return z;
+    }
+    template <class T>
+    static T slope(T dy, T, const T*, int64_t) {
+        return dy;
+    }
+};
+struct Relu {
+    template <class T>
+    static T value(T z) {
+        return z < 0 ? T{0} : z;  // NaN passes, so that the loss shows it
+    }
+    template <class T>
+    static T slope(T dy, T z, const T*, int64_t) {
+        return dy * T(z > 0);  // a product: NaN in dy passes where y is 0, too
+    }
+};
+struct Sigmoid {
+    template <class T>
+    static T value(T z) {
+        return activate_reference(Activation::sigmoid, z);
+    }
+    template <class T>
+    static T slope(T dy, T, const T* y, int64_t i) {
+        return dy * y[i] * (1 - y[i]);
+    }
+};
+
+// f(type tag, activation)
+template <class F>
+void dispatch(const Tensor& x, const BatchNormMap& map, const F& f) {
     dispatch_float(x.dtype(), [&](auto t) {
+        if (!map.activation) return f(t, Plain{});
+        if (*map.activation == Activation::relu) return f(t, Relu{});
+        f(t, Sigmoid{});
+    });
+}
+
+void forward(const Exec& exec, const BatchNormProblem& p, const BatchNormMap& map, const Tensor& x,
+             const Tensor& y) {
+    dispatch(x, map, [&](auto t, auto f) {
         using T = decltype(t);
-        const T *m = mean.data<T>(), *s = inverse_std.data<T>(), *b = beta.data<T>();
-        std::vector<T> scale(static_cast<size_t>(p.C));
-        for (int64_t c = 0; c < p.C; ++c) scale[size_t(c)] = s[c] * gamma.data<T>()[c];
+        const Channels<T> channels(map);
+        const T *m = channels.mean, *s = channels.scale.data(), *b = channels.shift;
         parallel_for(exec, chunks(p), [&](int64_t chunk) {
             const int64_t end = std::min(p.M, (chunk + 1) * kRows);
             for (int64_t i = chunk * kRows; i < end; ++i) {
                 const T* in = x.data<T>() + i * p.C;
                 T* out = y.data<T>() + i * p.C;
-                for (int64_t c = 0; c < p.C; ++c) out[c] = (in[c] - m[c]) * scale[size_t(c)] + b[c];
+#pragma omp simd
+                for (int64_t c = 0; c < p.C; ++c) out[c] = f.value((in[c] - m[c]) * s[c] + b[c]);
             }
         });
     });
 }
 
-void backward_sums(const Exec& exec, const BatchNormProblem& p, const Tensor& x, const Tensor& mean,
-                   const Tensor& inverse_std, const Tensor& dy, const Tensor& sums) {
-    dispatch_float(x.dtype(), [&](auto t) {
+void backward_sums(const Exec& exec, const BatchNormProblem& p, const BatchNormMap& map,
+                   const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& sums) {
+    dispatch(x, map, [&](auto t, auto f) {
         using T = decltype(t);
-        const T *m = mean.data<T>(), *s = inverse_std.data<T>();
+        constexpr int64_t kUnroll = 4;  // rows whose terms are added before the sums are touched
+        const Channels<T> channels(map);
+        const T *m = channels.mean, *s = channels.scale.data(), *b = channels.shift;
         const T *in = x.data<T>(), *up = dy.data<T>();
+        const T* out = y.defined() ? y.data<T>() : nullptr;
         const Tensor partial = Tensor::zeros({chunks(p), 2, p.C}, x.dtype());
         parallel_for(exec, chunks(p), [&](int64_t chunk) {
             T* sum = partial.data<T>() + chunk * 2 * p.C;
             T* dot = sum + p.C;
             const int64_t end = std::min(p.M, (chunk + 1) * kRows);
-            for (int64_t i = chunk * kRows; i < end; ++i)
+            const auto add_rows = [&](int64_t i, auto rows) {
+#pragma omp simd
                 for (int64_t c = 0; c < p.C; ++c) {
-                    sum[c] += up[i * p.C + c];
-                    dot[c] += up[i * p.C + c] * (in[i * p.C + c] - m[c]);
+                    T row_sum = 0, row_dot = 0;
+                    for (int64_t r = 0; r < rows; ++r) {
+                        const int64_t at = (i + r) * p.C + c;
+                        const T centred = in[at] - m[c];
+                        const T grad = f.slope(up[at], centred * s[c] + b[c], out, at);
+                        row_sum += grad;
+                        row_dot += grad * centred;
+                    }
+                    sum[c] += row_sum;
+                    dot[c] += row_dot;
                 }
+            };
+            int64_t i = chunk * kRows;
+            for (; i + kUnroll <= end; i += kUnroll)
+                add_rows(i, std::integral_constant<int64_t, kUnroll>{});
+            for (; i < end; ++i) add_rows(i, std::integral_constant<int64_t, 1>{});
         });
         sums.fill(0);
         double *sum = sums.data<double>(), *dot = sum + p.C;
+        const T* inverse_std = map.inverse_std.data<T>();
         for (int64_t chunk = 0; chunk < chunks(p); ++chunk)
             for (int64_t c = 0; c < p.C; ++c) {
                 sum[c] += partial.data<T>()[chunk * 2 * p.C + c];
-                dot[c] += double(partial.data<T>()[(chunk * 2 + 1) * p.C + c]) * s[c];
+                dot[c] += double(partial.data<T>()[(chunk * 2 + 1) * p.C + c]) * inverse_std[c];
             }
     });
 }
 
-void backward_input(const Exec& exec, const BatchNormProblem& p, const Tensor& x,
-                    const Tensor& mean, const Tensor& inverse_std, const Tensor& gamma,
-                    const Tensor& dy, const Tensor& sums, double rows, const GradIn& into) {
-    dispatch_float(x.dtype(), [&](auto t) {
+void backward_input(const Exec& exec, const BatchNormProblem& p, const BatchNormMap& map,
+                    const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& sums,
+                    double rows, const GradIn& into) {
+    dispatch(x, map, [&](auto t, auto f) {
         using T = decltype(t);
-        const T *m = mean.data<T>(), *s = inverse_std.data<T>(), *g = gamma.data<T>();
+        const Channels<T> channels(map);
+        const T *m = channels.mean, *s = channels.scale.data(), *shift = channels.shift;
         const T *in = x.data<T>(), *up = dy.data<T>();
-        // dx = a dy + b (x - m) + d, per channel.
-        std::vector<T> a(size_t(p.C), 0), b(a), d(a);
-        for (int64_t c = 0; c < p.C; ++c) {
-            a[size_t(c)] = g[c] * s[c];
-            if (!sums.defined()) continue;
+        const T* out = y.defined() ? y.data<T>() : nullptr;
+        // dx = scale dy f' + b (x - m) + d, per channel.
+        std::vector<T> factors(size_t(2 * p.C), 0);
+        T *b = factors.data(), *d = b + p.C;
+        for (int64_t c = 0; c < p.C && sums.defined(); ++c) {
             const double sum = sums.data<double>()[c], dot = sums.data<double>()[p.C + c];
-            b[size_t(c)] = static_cast<T>(-a[size_t(c)] * s[c] * dot / rows);
-            d[size_t(c)] = static_cast<T>(-a[size_t(c)] * sum / rows);
+            b[c] = static_cast<T>(-s[c] * map.inverse_std.data<T>()[c] * dot / rows);
+            d[c] = static_cast<T>(-s[c] * sum / rows);
         }
         T* dx = into.grad.data<T>();
         parallel_for(exec, chunks(p), [&](int64_t chunk) {
             const int64_t end = std::min(p.M, (chunk + 1) * kRows);
-            for (int64_t i = chunk * kRows; i < end; ++i) {
-                const T *row = in + i * p.C, *urow = up + i * p.C;
-                T* out = dx + i * p.C;
-                if (into.beta == 0)
-                    for (int64_t c = 0; c < p.C; ++c)
-                        out[c] =
-                            a[size_t(c)] * urow[c] + b[size_t(c)] * (row[c] - m[c]) + d[size_t(c)];
-                else
-                    for (int64_t c = 0; c < p.C; ++c)
-                        out[c] +=
-                            a[size_t(c)] * urow[c] + b[size_t(c)] * (row[c] - m[c]) + d[size_t(c)];
-            }
+            const auto write_rows = [&](auto add) {
+                for (int64_t i = chunk * kRows * p.C; i < end * p.C; i += p.C)
+#pragma omp simd
+                    for (int64_t c = 0; c < p.C; ++c) {
+                        const T centred = in[i + c] - m[c];
+                        const T grad = f.slope(up[i + c], centred * s[c] + shift[c], out, i + c);
+                        const T value = s[c] * grad + b[c] * centred + d[c];
+                        dx[i + c] = add ? dx[i + c] + value : value;
+                    }
+            };
+            if (into.beta == 0)
+                write_rows(std::false_type{});
+            else
+                write_rows(std::true_type{});
         });
     });
 }
@@ -220,17 +295,20 @@ void BatchNormOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& 
             v = static_cast<T>(1 / std::sqrt(double(v) + kBatchNormEpsilon));
         }
     });
-    kernel(exec, p).forward(exec, p, x, mean, inverse_std, in[1], in[2], y);
-    if (saved) saved->tensors = {x, mean, inverse_std, in[1]};
+    kernel(exec, p).forward(exec, p, {mean, inverse_std, in[1], in[2], activation}, x, y);
+    if (!saved) return;
+    saved->tensors = {x, mean, inverse_std, in[1], in[2], {}};
+    if (activation == Activation::sigmoid) saved->tensors.back() = y;  // ReLU's slope follows x
 }
 
 void BatchNormOp::backward(const Exec& exec, const Tensor& dy, const Saved& saved,
                            std::span<const GradIn> din) const {
-    const auto& [x, mean, inverse_std, gamma] =
-        std::tie(saved.tensors[0], saved.tensors[1], saved.tensors[2], saved.tensors[3]);
+    const auto& kept = saved.tensors;
+    const Tensor &x = kept[0], &y = kept[5];
+    const BatchNormMap map{kept[1], kept[2], kept[3], kept[4], activation};
     const BatchNormProblem p = problem_of(x.shape());
     Tensor sums = Tensor::empty({2, p.C}, DType::f64);
-    kernel(exec, p).backward_sums(exec, p, x, mean, inverse_std, dy, sums);
+    kernel(exec, p).backward_sums(exec, p, map, x, y, dy, sums);
     const auto add = [&](const GradIn& into, int64_t offset) {
         if (!into) return;
         dispatch_float(into.grad.dtype(), [&](auto t) {
@@ -251,15 +329,19 @@ void BatchNormOp::backward(const Exec& exec, const Tensor& dy, const Saved& save
         std::copy_n(shared.data(), 2 * p.C, sums.data<double>());
         rows = shared.back();
     }
-    kernel(exec, p).backward_input(exec, p, x, mean, inverse_std, gamma, dy,
-                                   batch ? sums : Tensor(), rows, din[0]);
+    kernel(exec, p).backward_input(exec, p, map, x, y, dy, batch ? sums : Tensor(), rows, din[0]);
 }
 
 void BatchNormOp::define(std::span<const View<const Dual>> in, View<Dual> y) const {
-    if (batch) return batch_norm_train_reference<Dual>(in[0], in[1], in[2], y);
-    const Tensor mean = running_mean.to(DType::f64), variance = running_variance.to(DType::f64);
-    batch_norm_eval_reference<Dual>(in[0], in[1], in[2], mean.view<const double>(),
-                                    variance.view<const double>(), y);
+    if (batch) {
+        batch_norm_train_reference<Dual>(in[0], in[1], in[2], y);
+    } else {
+        const Tensor mean = running_mean.to(DType::f64), variance = running_variance.to(DType::f64);
+        batch_norm_eval_reference<Dual>(in[0], in[1], in[2], mean.view<const double>(),
+                                        variance.view<const double>(), y);
+    }
+    if (!activation) return;
+    for (int64_t i = 0; i < y.numel(); ++i) y.data[i] = activate_reference(*activation, y.data[i]);
 }
 
 BatchNorm::BatchNorm(int64_t channels) {

@@ -24,7 +24,11 @@ struct Block {
     template <class... Inputs>
     Var operator()(const Inputs&... inputs) {
         const Var y = layer(inputs...);
-        return activate(norm ? (*norm)(y) : y, activation);
+        if (!norm) return activate(y, activation);
+        // Training makes one op of both; otherwise they stay apart, for whoever folds the norm into
+        // the weights.
+        if (y.tape->phase() == Phase::train) return (*norm)(y, activation);
+        return activate((*norm)(y), activation);
     }
     template <class F>
     void visit(F&& f) {

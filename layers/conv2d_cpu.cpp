@@ -1,9 +1,11 @@
 // Convolution on the CPU: `gemm` gathers the pixels that a tile of outputs reads into rows (im2col)
-// and multiplies matrices; `naive` is the definition's loops and the last resort; `winograd` has
-// its own file.
+// and multiplies matrices; `naive` is the definition's loops and the last resort; the others have
+// files of their own.
 #include <algorithm>
 #include <cstring>
 
+#include "layers/conv2d_narrow.hpp"
+#include "layers/conv2d_stride2.hpp"
 #include "layers/conv2d_winograd.hpp"
 #include "tensor/gemm.hpp"
 
@@ -231,6 +233,11 @@ constexpr Conv2dImpl kImplementations[] = {
      winograd_reject,
      {forward_winograd, grad_input_winograd, grad_weight_winograd},
      {.avoid = winograd_avoid, .exact = false}},
+    {"stride2",
+     stride2_reject,
+     {forward_stride2, grad_input_stride2, grad_weight_stride2},
+     {.avoid = stride2_avoid}},
+    {"narrow", narrow_reject, {forward_narrow, grad_input_narrow, grad_weight_narrow}},
     {"gemm", accepts_all, {forward_gemm, grad_input_gemm, grad_weight_gemm}},
     {"naive", accepts_all, {forward_naive, grad_input_naive, grad_weight_naive}},
 };

@@ -123,6 +123,17 @@ void variance_for_deviation(const OpCase&, const Tensor&, const Saved& saved,
     rewrite(din[0], [&](int64_t i, double g) { return g * s.item(i % s.numel()); });
 }
 
+void batch_norm_forgets_activation(const OpCase& c, const Tensor& dout, const Saved&,
+                                   std::span<const GradIn> din) {
+    if (!dynamic_cast<const BatchNormOp&>(*c.op).activation) return;
+    const int64_t C = dout.shape().back();
+    rewrite(din[2], [&](int64_t k, double) {
+        double sum = 0;
+        for (int64_t i = k; i < dout.numel(); i += C) sum += dout.item(i);
+        return sum;
+    });
+}
+
 // Activations: saved holds y.
 void relu_passes_all(const OpCase& c, const Tensor& dout, const Saved&,
                      std::span<const GradIn> din) {
@@ -258,6 +269,8 @@ constexpr DerivativeBug kBugs[] = {
     {"batch_norm.variance_for_deviation", "batch_norm",
      "divides by the standard deviation once more", variance_for_deviation},
     {"batch_norm.no_beta_gradient", "batch_norm", "beta gets no gradient", zero<2>},
+    {"batch_norm.forgets_activation", "batch_norm",
+     "beta's gradient ignores the activation behind it", batch_norm_forgets_activation},
     {"activation.relu_passes_all", "activation", "ReLU lets every gradient through",
      relu_passes_all},
     {"activation.relu_leaks", "activation", "a leaky slope for negative inputs", relu_leaks},

@@ -64,7 +64,8 @@ const FusionKernel& kernel(const Exec& exec, const FusionProblem& problem) {
 
 // w [K,R,R,M+G] <-> local [K,R,R,M] and global [K*R*R,G]. Copies one way or the other.
 template <bool kSplit>
-void split_or_join(const Tensor& w, const Tensor& local, const Tensor& global, float beta) {
+void split_or_join(const Exec& exec, const Tensor& w, const Tensor& local, const Tensor& global,
+                   float beta) {
     dispatch_float(w.dtype(), [&](auto tag) {
         using T = decltype(tag);
         const int64_t M = local.shape().back(), G = global.shape().back();
@@ -76,11 +77,15 @@ void split_or_join(const Tensor& w, const Tensor& local, const Tensor& global, f
                     joined[c] = beta == 0 ? part[c] : joined[c] + part[c];
             }
         };
-        for (int64_t row = 0; row < w.shape().rows(); ++row) {
-            T* joined = w.data<T>() + row * (M + G);
-            move(joined, local.data<T>() + row * M, M);
-            move(joined + M, global.data<T>() + row * G, G);
-        }
+        constexpr int64_t kRows = 64;  // of one task
+        const auto move_rows = [&](int64_t begin, int64_t end) {
+            for (int64_t row = begin; row < end; ++row) {
+                T* joined = w.data<T>() + row * (M + G);
+                move(joined, local.data<T>() + row * M, M);
+                move(joined + M, global.data<T>() + row * G, G);
+            }
+        };
+        parallel_chunks(exec, w.shape().rows(), move_rows, kRows);
     });
 }
 
@@ -133,7 +138,7 @@ void FusionOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
                        Saved* saved) const {
     const Tensor &m = in[0], &g = in[1], &w = in[2];
     const Halves half = empty_halves(w, m.shape()[3]);
-    split_or_join<true>(w, half.local, half.global, 0);
+    split_or_join<true>(exec, w, half.local, half.global, 0);
     const Conv2dProblem local = conv2d_problem(spec, m.shape(), half.local.shape(), m.dtype());
     choose_conv2d(exec, local).forward(exec, local, m, half.local, {}, y);
 
@@ -166,7 +171,7 @@ void FusionOp::backward(const Exec& exec, const Tensor& dy, const Saved& saved,
         const Halves grad = empty_halves(din[2].grad, m.shape()[3]);
         conv.grad_weight(exec, local, m, dy, {grad.local, 0});
         linear.grad_weight(exec, global, g, e, {grad.global, 0});
-        split_or_join<false>(din[2].grad, grad.local, grad.global, din[2].beta);
+        split_or_join<false>(exec, din[2].grad, grad.local, grad.global, din[2].beta);
     }
 }
 

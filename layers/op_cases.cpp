@@ -51,11 +51,12 @@ OpFamily conv2d_family() {
     struct {
         int64_t kernel, stride, N, H, W, C, K;
     } const problems[] = {
-        {3, 1, 1, 5, 7, 3, 4},   {3, 2, 2, 8, 6, 2, 5},   {3, 2, 1, 7, 9, 3, 2},
-        {3, 1, 1, 1, 1, 2, 3},   {3, 2, 1, 1, 3, 2, 2},   {1, 1, 2, 4, 3, 5, 3},
-        {1, 2, 1, 5, 4, 2, 3},   {3, 1, 2, 18, 17, 1, 2}, {3, 1, 1, 2, 5, 32, 3},
-        {3, 2, 1, 4, 4, 64, 2},  {3, 1, 9, 3, 2, 2, 2},   {3, 1, 1, 1, 9, 3, 2},
-        {3, 1, 1, 9, 6, 17, 18},
+        {3, 1, 1, 5, 7, 3, 4},   {3, 2, 2, 8, 6, 2, 5},    {3, 2, 1, 7, 9, 3, 2},
+        {3, 1, 1, 1, 1, 2, 3},   {3, 2, 1, 1, 3, 2, 2},    {1, 1, 2, 4, 3, 5, 3},
+        {1, 2, 1, 5, 4, 2, 3},   {3, 1, 2, 18, 17, 1, 2},  {3, 1, 1, 2, 5, 32, 3},
+        {3, 2, 1, 4, 4, 64, 2},  {3, 1, 9, 3, 2, 2, 2},    {3, 1, 1, 1, 9, 3, 2},
+        {3, 1, 1, 9, 6, 17, 18}, {3, 2, 2, 9, 11, 33, 35}, {3, 2, 1, 6, 8, 1, 33},
+        {3, 1, 1, 6, 7, 33, 2},  {3, 2, 1, 7, 6, 35, 3},   {1, 1, 1, 3, 4, 4, 20},
     };
     for (const auto& p : problems) {
         const Conv2dSpec spec{p.kernel, p.stride};
@@ -94,6 +95,15 @@ OpFamily batch_norm_family() {
                  std::make_shared<BatchNormOp>(values({C}), values({C}, 0.5, 2), training),
                  {values(shape), values({C}, 0.5, 1.5), values({C})},
                  {true, true, true}});
+            for (Activation a : {Activation::relu, Activation::sigmoid}) {
+                family.cases.push_back(
+                    {std::string(training ? "train " : "eval ") + name(a) + " " + shape.str(),
+                     std::make_shared<BatchNormOp>(values({C}), values({C}, 0.5, 2), training, 1,
+                                                   a),
+                     {values(shape), values({C}, 0.5, 1.5), values({C})},
+                     {true, true, true}});
+                family.cases.back().smooth = a != Activation::relu;  // a step may cross the kink
+            }
         }
     return family;
 }

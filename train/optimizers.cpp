@@ -1,5 +1,6 @@
 #include "train/optimizers.hpp"
 
+#include <atomic>
 #include <cmath>
 
 #include "tensor/error.hpp"
@@ -15,38 +16,48 @@ struct Factors {
 };
 
 // Each rule on `count` weights; the arrays do not overlap, which the compiler must be told before
-// it uses vectors.
+// it uses vectors. Returns 0, or NaN if a new weight is not finite: looking at them again would be
+// another pass over memory.
 template <class T>
-void adadelta(const Factors<T> f, int64_t count, const T* grad, T* w, T* s1, T* s2) {
-#pragma omp simd
+T adadelta(const Factors<T> f, int64_t count, const T* grad, T* w, T* s1, T* s2) {
+    T bad = 0;
+#pragma omp simd reduction(+ : bad)
     for (int64_t i = 0; i < count; ++i) {
         const T g = f.scale * grad[i];
         s1[i] = f.rho * s1[i] + (1 - f.rho) * g * g;
         const T delta = g * std::sqrt(s2[i] + f.epsilon) / std::sqrt(s1[i] + f.epsilon);
         s2[i] = f.rho * s2[i] + (1 - f.rho) * delta * delta;
         w[i] -= f.rate * delta + f.decay * w[i];
+        bad += 0 * w[i];
     }
+    return bad;
 }
 
 template <class T>
-void adam(const Factors<T> f, int64_t count, const T* grad, T* w, T* s1, T* s2) {
-#pragma omp simd
+T adam(const Factors<T> f, int64_t count, const T* grad, T* w, T* s1, T* s2) {
+    T bad = 0;
+#pragma omp simd reduction(+ : bad)
     for (int64_t i = 0; i < count; ++i) {
         const T g = f.scale * grad[i];
         s1[i] = f.beta1 * s1[i] + (1 - f.beta1) * g;
         s2[i] = f.beta2 * s2[i] + (1 - f.beta2) * g * g;
         w[i] -= f.adam_rate * s1[i] / (std::sqrt(s2[i]) / f.root2 + f.epsilon) + f.decay * w[i];
+        bad += 0 * w[i];
     }
+    return bad;
 }
 
 template <class T>
-void sgd(const Factors<T> f, int64_t count, const T* grad, T* w, T* s1) {
-#pragma omp simd
+T sgd(const Factors<T> f, int64_t count, const T* grad, T* w, T* s1) {
+    T bad = 0;
+#pragma omp simd reduction(+ : bad)
     for (int64_t i = 0; i < count; ++i) {
         const T g = f.scale * grad[i];
         s1[i] = f.momentum * s1[i] + g;
         w[i] -= f.rate * s1[i] + f.decay * w[i];
+        bad += 0 * w[i];
     }
+    return bad;
 }
 
 }  // namespace
@@ -81,8 +92,10 @@ void Optimizer::add(const std::string& name, Parameter& p) {
     slots_.push_back(std::move(slot));
 }
 
-void Optimizer::step(const Exec& exec, double rate_factor, double gradient_factor) {
+const Optimizer::Slot* Optimizer::step(const Exec& exec, double rate_factor,
+                                       double gradient_factor) {
     ++steps_;
+    const Slot* first_bad = nullptr;
     const double rate = spec_.learning_rate * rate_factor;
     const double correction1 = 1 - std::pow(spec_.beta1, double(steps_));
     const double correction2 = 1 - std::pow(spec_.beta2, double(steps_));
@@ -101,19 +114,27 @@ void Optimizer::step(const Exec& exec, double rate_factor, double gradient_facto
             T *w = p.value.data<T>(), *s1 = slot.first.data<T>();
             T* s2 = slot.second.defined() ? slot.second.data<T>() : nullptr;
             const T* g = p.grad.data<T>();
+            std::atomic<bool> finite = true;
             parallel_chunks(exec, p.value.numel(), [&](int64_t begin, int64_t end) {
                 const int64_t count = end - begin;
+                T bad = 0;
                 switch (spec_.rule) {
                     case OptimizerSpec::adadelta:
-                        return adadelta(f, count, g + begin, w + begin, s1 + begin, s2 + begin);
+                        bad = adadelta(f, count, g + begin, w + begin, s1 + begin, s2 + begin);
+                        break;
                     case OptimizerSpec::adam:
-                        return adam(f, count, g + begin, w + begin, s1 + begin, s2 + begin);
+                        bad = adam(f, count, g + begin, w + begin, s1 + begin, s2 + begin);
+                        break;
                     case OptimizerSpec::sgd:
-                        return sgd(f, count, g + begin, w + begin, s1 + begin);
+                        bad = sgd(f, count, g + begin, w + begin, s1 + begin);
+                        break;
                 }
+                if (bad != 0) finite = false;
             });
+            if (!finite && !first_bad) first_bad = &slot;
         });
     }
+    return first_bad;
 }
 
 }  // namespace lumachrome

@@ -43,8 +43,9 @@ class Optimizer {
     void add(const std::string& name, Parameter& parameter);  // ignores what is not trainable
 
     // One step from the gradients in the parameters: the learning rate is multiplied by
-    // `rate_factor`, every gradient by `gradient_factor`.
-    void step(const Exec& exec, double rate_factor = 1, double gradient_factor = 1);
+    // `rate_factor`, every gradient by `gradient_factor`. Returns the first slot whose weights are
+    // no longer finite; null: all are.
+    const Slot* step(const Exec& exec, double rate_factor = 1, double gradient_factor = 1);
 
     int64_t steps() const { return steps_; }
     void set_steps(int64_t steps) { steps_ = steps; }

@@ -48,7 +48,7 @@ int64_t count_correct(const Tensor& logits, const Labels& labels) {
 // Over all gradients together; chunks are summed in order, so threads do not change the bits.
 double gradient_norm(const Exec& exec, std::vector<Optimizer::Slot>& slots) {
     constexpr int64_t kChunk = 16384;
-    constexpr int64_t kLanes = 8;  // a lone sum would wait for each addition
+    constexpr int64_t kLanes = 16;  // a lone sum would wait for each addition
     double square = 0;
     std::vector<double> partial;
     for (const Optimizer::Slot& slot : slots) {
@@ -61,8 +61,13 @@ double gradient_norm(const Exec& exec, std::vector<Optimizer::Slot>& slots) {
                 exec, grad.numel(),
                 [&](int64_t begin, int64_t end) {
                     double sums[kLanes] = {};
-                    for (int64_t i = begin; i < end; ++i)
-                        sums[i % kLanes] += double(g[i]) * double(g[i]);
+                    const auto add = [&](int64_t lane, double value) {
+                        sums[lane] += value * value;
+                    };
+                    int64_t i = begin;
+                    for (; i + kLanes <= end; i += kLanes)
+                        for (int64_t lane = 0; lane < kLanes; ++lane) add(lane, g[i + lane]);
+                    for (; i < end; ++i) add(i % kLanes, g[i]);
                     partial[size_t(begin / kChunk)] =
                         std::accumulate(std::begin(sums), std::end(sums), 0.0);
                 },
@@ -179,10 +184,15 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
         explain(finite_loss ? "the gradient of " + first_bad_gradient(optimizer) + " is not finite"
                             : "the loss is not finite");
     const bool clip = settings.clip_norm > 0 && result.gradient_norm > settings.clip_norm;
-    optimizer.step(exec, settings.rate_factor,
-                   clip ? settings.clip_norm / result.gradient_norm : 1);
+    const auto not_finite = [&](const std::string& name) {
+        throw_in(step, "the update made " + name + " not finite");
+    };
+    if (const Optimizer::Slot* bad = optimizer.step(
+            exec, settings.rate_factor, clip ? settings.clip_norm / result.gradient_norm : 1))
+        not_finite(bad->name);
+    // What is not trained: running statistics.
     net.visit([&](const std::string& name, Parameter& p) {
-        if (!all_finite(p.value)) throw_in(step, "the update made " + name + " not finite");
+        if (!p.trainable && !all_finite(p.value)) not_finite(name);
     });
     return result;
 }
