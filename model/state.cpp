@@ -5,18 +5,46 @@
 namespace lumachrome {
 namespace {
 
-// out(i,j) = in(j,i) within each of the `K` filters of RS x C or C x RS.
+// Each of the K filters, rows x cols, becomes cols x rows.
+template <class T>
+void transpose_filter(const T* in, int64_t rows, int64_t cols, T* out) {
+    for (int64_t j = 0; j < cols; ++j)
+        for (int64_t i = 0; i < rows; ++i) out[j * rows + i] = in[i * cols + j];
+}
+
 Tensor transpose_filters(const Tensor& in, int64_t K, int64_t rows, int64_t cols, Shape shape) {
     const Tensor out = Tensor::empty(shape, in.dtype());
+    if (out.numel() == 0) return out;
+    const int64_t size = out.numel() / K;
     dispatch_float(in.dtype(), [&](auto t) {
         using T = decltype(t);
         for (int64_t k = 0; k < K; ++k)
-            for (int64_t i = 0; i < rows; ++i)
-                for (int64_t j = 0; j < cols; ++j)
-                    out.data<T>()[(k * cols + j) * rows + i] =
-                        in.data<T>()[(k * rows + i) * cols + j];
+            transpose_filter(in.data<T>() + k * size, rows, cols, out.data<T>() + k * size);
     });
     return out;
+}
+
+// From two-byte elements: each filter is widened in the cache on its way.
+Tensor widen_filters(const Tensor& in, int64_t K, int64_t rows, int64_t cols, Shape shape) {
+    const Tensor out = Tensor::empty(shape);
+    if (out.numel() == 0) return out;
+    const int64_t size = out.numel() / K;
+    const Tensor filter = Tensor::empty({size});
+    const auto* bits = reinterpret_cast<const uint16_t*>(in.raw());
+    for (int64_t k = 0; k < K; ++k) {
+        widen(in.dtype(), bits + k * size, size, filter.data<float>());
+        transpose_filter(filter.data<float>(), rows, cols, out.data<float>() + k * size);
+    }
+    return out;
+}
+
+// Of a file's tensor, as to_file_order makes it.
+Shape file_shape(const Shape& s) {
+    return s.rank() == 4 ? Shape{s[0], s[3], s[1], s[2]} : s;
+}
+
+bool is_stored_type(DType dtype) {
+    return dtype == DType::f16 || dtype == DType::bf16;
 }
 
 // The sizes that the metadata alone decides, compared with the file before memory is taken for
@@ -40,13 +68,15 @@ void check_extents(const Spec& spec, const TensorFile& file) {
 Tensor to_file_order(const Tensor& value) {
     const Shape& s = value.shape();
     if (s.rank() != 4) return value;
-    return transpose_filters(value, s[0], s[1] * s[2], s[3], {s[0], s[3], s[1], s[2]});
+    return transpose_filters(value, s[0], s[1] * s[2], s[3], file_shape(s));
 }
 
 Tensor to_memory_order(const Tensor& stored) {
     const Shape& s = stored.shape();
-    if (s.rank() != 4) return stored;
-    return transpose_filters(stored, s[0], s[1], s[2] * s[3], {s[0], s[2], s[3], s[1]});
+    const bool widens = is_stored_type(stored.dtype());
+    if (s.rank() != 4) return widens ? to_f32(stored) : stored;
+    const auto transpose = widens ? widen_filters : transpose_filters;
+    return transpose(stored, s[0], s[1], s[2] * s[3], {s[0], s[2], s[3], s[1]});
 }
 
 TensorFile model_file(ColorNet& net, const Metadata& extra, DType weights) {
@@ -68,15 +98,16 @@ void load_state(ColorNet& net, const TensorFile& file, const std::string& name) 
         if (it == file.tensors.end())
             throw ModelError(name + ": tensor " + tensor_name + " is missing");
         const Tensor& stored = it->second;
-        const DType dtype = stored.dtype() == DType::f64 ? DType::f64 : DType::f32;
-        const Tensor value = to_memory_order(dtype == DType::f64 ? stored : to_f32(stored));
-        if (value.shape() != p.value.shape())
+        const Shape expected = file_shape(p.value.shape());
+        if (stored.shape() != expected)
             throw ModelError(name + ": tensor " + tensor_name + " is " + stored.shape().str() +
-                             " in the file, the network needs " +
-                             to_file_order(p.value).shape().str());
+                             " in the file, the network needs " + expected.str());
+        const DType dtype = p.value.dtype();
+        p.value = {};  // its memory takes what is loaded
+        const Tensor value = to_memory_order(stored);
         // The caller's tensors stay its own where nothing was converted.
-        const bool shared = value.shape().rank() != 4 && stored.dtype() == p.value.dtype();
-        p.value = shared ? value.clone() : value.to(p.value.dtype());
+        const bool shared = value.shape().rank() != 4 && value.dtype() == stored.dtype();
+        p.value = shared && value.dtype() == dtype ? value.clone() : value.to(dtype);
         ++p.version;
         ++found;
     });

@@ -12,7 +12,8 @@ namespace lumachrome {
 
 using Metadata = std::map<std::string, std::string>;
 
-// Axis order between memory (K,R,S,C) and file (K,C,R,S); other ranks are the same in both.
+// Axis order between memory (K,R,S,C) and file (K,C,R,S); other ranks are the same in both. Memory
+// has no f16 and bf16: they become f32. The result shares memory where nothing changes.
 Tensor to_file_order(const Tensor& value);
 Tensor to_memory_order(const Tensor& stored);
 
@@ -21,7 +22,7 @@ Tensor to_memory_order(const Tensor& stored);
 TensorFile model_file(ColorNet& net, const Metadata& extra = {}, DType weights = DType::f32);
 
 // Strict: every tensor of the network must be there with its shape, and none besides. Throws
-// ModelError naming the file and the tensor.
+// ModelError naming the file and the tensor; the network is then of no use any more.
 void load_state(ColorNet& net, const TensorFile& file, const std::string& name);
 
 struct LoadedModel {

@@ -39,6 +39,8 @@ decltype(auto) dispatch_float(DType dtype, F&& f) {
 uint16_t float_to_f16(float value);
 float f16_to_float(uint16_t bits);
 uint16_t float_to_bf16(float value);
+// `count` numbers of f16 or bf16 as floats, each exactly.
+void widen(DType stored, const uint16_t* in, int64_t count, float* out);
 inline float bf16_to_float(uint16_t bits) {
     uint32_t wide = uint32_t{bits} << 16;
     float value;

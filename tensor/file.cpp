@@ -68,8 +68,8 @@ UsageError exists_already(const std::string& path) {
 
 }  // namespace
 
-std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes,
-                               const StartCheck& check_start) {
+size_t read_file(const std::string& path, int64_t max_bytes, const StartCheck& check_start,
+                 const MakeRoom& room) {
     const Descriptor fd(path == "-" ? ::dup(0) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (fd.get() < 0) throw InputError(path + ": cannot open: " + reason());
     struct stat info {};
@@ -84,27 +84,38 @@ std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes,
     if (S_ISREG(info.st_mode) && info.st_size > max_bytes) throw too_large();
     // A pipe has no size: read in growing pieces. The first piece is judged before the others.
     constexpr size_t kStart = 16, kPiece = 1 << 16;
-    std::vector<uint8_t> bytes(kPiece);
-    size_t used = 0;
+    size_t size = kPiece, used = 0;
+    uint8_t* bytes = room(size);
     bool checked = !check_start;
     for (;;) {
         if (!checked && used >= kStart) {
-            check_start({bytes.data(), kStart});
+            check_start({bytes, kStart});
             checked = true;
         }
-        if (used == bytes.size())
-            bytes.resize(std::max(bytes.size() * 2, S_ISREG(info.st_mode)
-                                                        ? static_cast<size_t>(info.st_size) + 1
-                                                        : 0));
-        const ssize_t got = ::read(fd.get(), bytes.data() + used, bytes.size() - used);
+        if (used == size) {
+            // One more than the file has, so that its end shows without further room.
+            const size_t whole = S_ISREG(info.st_mode) ? static_cast<size_t>(info.st_size) + 1 : 0;
+            size = used < whole ? whole : size * 2;
+            bytes = room(size);
+        }
+        const ssize_t got = ::read(fd.get(), bytes + used, size - used);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) throw InputError(path + ": cannot read: " + reason());
         if (got == 0) break;
         used += static_cast<size_t>(got);
         if (static_cast<int64_t>(used) > max_bytes) throw too_large();
     }
-    bytes.resize(used);
-    if (!checked) check_start(bytes);
+    if (!checked) check_start({bytes, used});
+    return used;
+}
+
+std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes,
+                               const StartCheck& check_start) {
+    std::vector<uint8_t> bytes;
+    bytes.resize(read_file(path, max_bytes, check_start, [&](size_t size) {
+        bytes.resize(size);
+        return bytes.data();
+    }));
     return bytes;
 }
 

@@ -14,6 +14,11 @@ namespace lumachrome {
 using StartCheck = std::function<void(std::span<const uint8_t> start)>;
 std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes = int64_t{4} << 30,
                                const StartCheck& check_start = {});
+// The same into the caller's memory: `room` makes place for so many bytes, those read so far kept,
+// and says where. Returns how many were read.
+using MakeRoom = std::function<uint8_t*(size_t bytes)>;
+size_t read_file(const std::string& path, int64_t max_bytes, const StartCheck& check_start,
+                 const MakeRoom& room);
 
 // Temp file in the same folder, fsync, rename, fsync of the folder: after commit() the path holds
 // all of the new contents, before it and without it the old ones. Throws UsageError when the path

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "tensor/error.hpp"
 #include "tensor/storage.hpp"
@@ -39,10 +40,16 @@ Tensor Tensor::full(Shape shape, double value, DType dtype) {
 }
 
 Tensor Tensor::borrow(float* memory, Shape shape) {
+    return part({std::shared_ptr<std::byte>(), reinterpret_cast<std::byte*>(memory)}, shape,
+                DType::f32);
+}
+
+Tensor Tensor::part(std::shared_ptr<std::byte> memory, Shape shape, DType dtype) {
     Tensor t;
     t.defined_ = true;
     t.shape_ = shape;
-    t.storage_ = {std::shared_ptr<std::byte>(), reinterpret_cast<std::byte*>(memory)};
+    t.dtype_ = dtype;
+    t.storage_ = std::move(memory);
     return t;
 }
 

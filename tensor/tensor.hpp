@@ -22,6 +22,8 @@ class Tensor {
 
     // Memory of somebody else, who keeps it alive.
     static Tensor borrow(float* memory, Shape shape);
+    // A part of larger memory, which lives as long as any of its parts.
+    static Tensor part(std::shared_ptr<std::byte> memory, Shape shape, DType dtype);
 
     bool defined() const { return defined_; }
     const Shape& shape() const { return shape_; }

@@ -7,12 +7,14 @@
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
 #include "tensor/json.hpp"
+#include "tensor/storage.hpp"
 
 namespace lumachrome {
 namespace {
 
-constexpr int64_t kMaxHeaderBytes = 1
-                                    << 20;  // the largest of ours, with optimizer state, has 50 KiB
+constexpr int64_t kMaxFileBytes = int64_t{4} << 30;
+// The largest of ours, with optimizer state, has 50 KiB.
+constexpr int64_t kMaxHeaderBytes = 1 << 20;
 constexpr size_t kMaxNameBytes = 256;
 
 struct Entry {
@@ -74,18 +76,34 @@ Entry parse_entry(const std::string& name, const Json& json) {
     }
 }
 
-TensorFile parse(const std::vector<uint8_t>& bytes) {
-    if (bytes.size() < 8) throw InputError("too short for a safetensors file");
+// The bytes of a file; the tensors in it keep them alive.
+struct FileBytes {
+    std::shared_ptr<std::byte> memory;
+    size_t size = 0;
+};
+
+// In the file's memory where that is aligned to the element, as it is in all files we write.
+Tensor tensor_at(const std::shared_ptr<std::byte>& memory, std::byte* at, const Entry& entry) {
+    const auto address = reinterpret_cast<uintptr_t>(at);
+    if (address % static_cast<uintptr_t>(size_in_bytes(entry.dtype)) == 0)
+        return Tensor::part({memory, at}, entry.shape, entry.dtype);
+    Tensor copy = Tensor::empty(entry.shape, entry.dtype);
+    std::memcpy(copy.raw(), at, static_cast<size_t>(copy.bytes()));
+    return copy;
+}
+
+TensorFile parse(const FileBytes& bytes) {
+    if (bytes.size < 8) throw InputError("too short for a safetensors file");
     uint64_t length;
-    std::memcpy(&length, bytes.data(), 8);
+    std::memcpy(&length, bytes.memory.get(), 8);
     if (length > uint64_t{kMaxHeaderBytes})
         throw InputError("not a safetensors file, or its header exceeds 1 MiB");
-    if (length > bytes.size() - 8)
+    if (length > bytes.size - 8)
         throw InputError("header reaches beyond the end of the file: truncated");
-    const Json header =
-        Json::parse({reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<size_t>(length)});
-    const int64_t buffer_bytes = static_cast<int64_t>(bytes.size() - 8 - length);
-    const uint8_t* buffer = bytes.data() + 8 + length;
+    const Json header = Json::parse(
+        {reinterpret_cast<const char*>(bytes.memory.get()) + 8, static_cast<size_t>(length)});
+    const int64_t buffer_bytes = static_cast<int64_t>(bytes.size - 8 - length);
+    std::byte* const buffer = bytes.memory.get() + 8 + length;
 
     TensorFile file;
     std::vector<Entry> entries;
@@ -110,17 +128,12 @@ TensorFile parse(const std::vector<uint8_t>& bytes) {
         throw InputError("tensors take " + std::to_string(position) + " bytes, the file holds " +
                          std::to_string(buffer_bytes) +
                          (position > buffer_bytes ? ": truncated" : ""));
-    for (const Entry& entry : entries) {
-        Tensor tensor = Tensor::empty(entry.shape, entry.dtype);
-        std::memcpy(tensor.raw(), buffer + entry.begin, static_cast<size_t>(tensor.bytes()));
-        file.tensors.emplace(entry.name, std::move(tensor));
-    }
+    for (const Entry& entry : entries)
+        file.tensors.emplace(entry.name, tensor_at(bytes.memory, buffer + entry.begin, entry));
     return file;
 }
 
-}  // namespace
-
-TensorFile parse_tensor_file(std::vector<uint8_t> bytes, const std::string& name) {
+TensorFile parse(const FileBytes& bytes, const std::string& name) {
     try {
         return parse(bytes);
     } catch (const InputError& error) {
@@ -130,21 +143,34 @@ TensorFile parse_tensor_file(std::vector<uint8_t> bytes, const std::string& name
     }
 }
 
+}  // namespace
+
+TensorFile parse_tensor_file(std::vector<uint8_t> bytes, const std::string& name) {
+    const auto kept = std::make_shared<std::vector<uint8_t>>(std::move(bytes));
+    return parse({{kept, reinterpret_cast<std::byte*>(kept->data())}, kept->size()}, name);
+}
+
 TensorFile read_tensor_file(const std::string& path) {
+    const auto check_start = [&](std::span<const uint8_t> start) {
+        uint64_t length = 0;
+        if (start.size() >= 8) std::memcpy(&length, start.data(), 8);
+        if (start.size() < 8 || length > uint64_t{kMaxHeaderBytes})
+            throw InputError(path + ": not a safetensors file, or its header exceeds 1 MiB");
+    };
+    // Memory of tensors, which is not cleared first, and handed on once the file is done with.
+    FileBytes bytes;
+    const auto room = [&](size_t size) {
+        auto larger = allocate_cpu(static_cast<int64_t>(size));
+        if (bytes.memory) std::memcpy(larger.get(), bytes.memory.get(), bytes.size);
+        bytes = {std::move(larger), size};
+        return reinterpret_cast<uint8_t*>(bytes.memory.get());
+    };
     try {
-        return parse_tensor_file(
-            read_file(path, int64_t{4} << 30,
-                      [&](std::span<const uint8_t> start) {
-                          uint64_t length = 0;
-                          if (start.size() >= 8) std::memcpy(&length, start.data(), 8);
-                          if (start.size() < 8 || length > uint64_t{kMaxHeaderBytes})
-                              throw InputError(
-                                  path + ": not a safetensors file, or its header exceeds 1 MiB");
-                      }),
-            path);
+        bytes.size = read_file(path, kMaxFileBytes, check_start, room);
     } catch (const InputError& error) {
         throw ModelError(error.what());
     }
+    return parse(bytes, path);
 }
 
 std::vector<uint8_t> serialize(const TensorFile& file) {
@@ -190,19 +216,19 @@ void write_tensor_file(const std::string& path, const TensorFile& file, bool ove
 
 Tensor to_f32(const Tensor& stored) {
     if (stored.dtype() == DType::f32 || stored.dtype() == DType::f64) return stored.to(DType::f32);
-    Tensor out = Tensor::empty(stored.shape());
-    const auto* in = reinterpret_cast<const uint16_t*>(stored.raw());
-    const auto widen = stored.dtype() == DType::f16 ? f16_to_float : bf16_to_float;
-    for (int64_t i = 0; i < out.numel(); ++i) out.data<float>()[i] = widen(in[i]);
+    const Tensor out = Tensor::empty(stored.shape());
+    widen(stored.dtype(), reinterpret_cast<const uint16_t*>(stored.raw()), out.numel(),
+          out.data<float>());
     return out;
 }
 
 Tensor to_f16(const Tensor& values) {
-    Tensor out = Tensor::empty(values.shape(), DType::f16);
+    const Tensor out = Tensor::empty(values.shape(), DType::f16);
     auto* bits = reinterpret_cast<uint16_t*>(out.raw());
     constexpr float kLargest = 65504;
+    const float* in = values.data<float>();
     for (int64_t i = 0; i < out.numel(); ++i) {
-        const float value = values.data<float>()[i];
+        const float value = in[i];
         if (!(std::fabs(value) <= kLargest))
             throw ModelError("a weight of " + std::to_string(value) + " does not fit into f16");
         bits[i] = float_to_f16(value);

@@ -201,6 +201,47 @@ TEST_CASE("models come back from their files, in f32 and f16, and strangers are 
     }
 }
 
+TEST_CASE("filters change their order and widen in one pass, as in two") {
+    const Tensor memory = random_tensor({5, 3, 3, 7}, 1), file = to_file_order(memory);
+    CHECK(file.shape() == Shape{5, 7, 3, 3});
+    for (int64_t k = 0; k < 5; ++k)
+        for (int64_t tap = 0; tap < 9; ++tap)
+            for (int64_t c = 0; c < 7; ++c)
+                CHECK(file.item((k * 7 + c) * 9 + tap) == memory.item((k * 9 + tap) * 7 + c));
+    CHECK(bit_equal(to_memory_order(file), memory));
+    const Tensor half = to_f16(file), brain = Tensor::empty(file.shape(), DType::bf16);
+    for (int64_t i = 0; i < file.numel(); ++i)
+        reinterpret_cast<uint16_t*>(brain.raw())[i] = float_to_bf16(file.data<float>()[i]);
+    for (const Tensor& stored : {half, brain})
+        CHECK(bit_equal(to_memory_order(stored), to_memory_order(to_f32(stored))));
+    CHECK(bit_equal(to_memory_order(file.to(DType::f64)), memory.to(DType::f64)));
+    const Tensor row = random_tensor({6}, 2);
+    CHECK(bit_equal(to_memory_order(to_f16(row)), to_f32(to_f16(row))));
+    CHECK(to_memory_order(row).raw() == row.raw());
+    CHECK(to_memory_order(Tensor::empty({0, 2, 3, 3}, DType::f16)).shape() == Shape{0, 3, 3, 2});
+    const int64_t huge = int64_t{1} << 30;  // without elements, long to walk through
+    CHECK(to_memory_order(Tensor::empty({2, 0, huge, huge}, DType::f16)).numel() == 0);
+    CHECK(to_memory_order(Tensor::empty({2, 0, huge, huge})).numel() == 0);
+}
+
+TEST_CASE("a loaded network has memory of its own, and its type") {
+    const Spec spec = preset("tiny");
+    ColorNet net(spec, 3);
+    for (DType stored : {DType::f32, DType::f16})
+        for (DType dtype : {DType::f32, DType::f64}) {
+            const TensorFile file = parse_tensor_file(serialize(model_file(net, {}, stored)), "m");
+            ColorNet again(spec);
+            again.cast(dtype);
+            load_state(again, file, "m");
+            again.visit([&](const std::string& name, Parameter& p) {
+                const Tensor& in_file = file.tensors.at(name);
+                CHECK(p.value.dtype() == dtype);
+                CHECK(bit_equal(p.value, to_memory_order(in_file).to(dtype)));
+                CHECK(p.value.raw() != in_file.raw());
+            });
+        }
+}
+
 TEST_CASE("the options build networks that differ as they should") {
     Spec spec = preset("tiny");
     spec.use_global = false;

@@ -1,7 +1,13 @@
 #include <doctest/doctest.h>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include "support/random_tensor.hpp"
 #include "tensor/error.hpp"
@@ -49,6 +55,35 @@ TEST_CASE("tensor files come back bit for bit") {
     REQUIRE(again.tensors.size() == file.tensors.size());
     for (const auto& [name, tensor] : file.tensors)
         CHECK(bit_equal(again.tensors.at(name), tensor));
+}
+
+TEST_CASE("tensors share the file's memory and outlive it; unaligned ones are copied") {
+    TensorFile file;
+    file.tensors["a"] = random_tensor({300}, 1);
+    file.tensors["b"] = random_tensor({200}, 2, DType::f64);
+    const std::vector<uint8_t> bytes = serialize(file);
+    uint64_t length;
+    std::memcpy(&length, bytes.data(), 8);
+    for (uint64_t more = 0; more < 8; ++more) {  // a longer header moves the tensors
+        std::vector<uint8_t> moved = bytes;
+        moved.insert(moved.begin() + 8 + static_cast<ptrdiff_t>(length), more, ' ');
+        const uint64_t longer = length + more;
+        std::memcpy(moved.data(), &longer, 8);
+        const auto begin = reinterpret_cast<uintptr_t>(moved.data()), end = begin + moved.size();
+        Tensor kept;
+        {
+            const TensorFile again = parse_tensor_file(std::move(moved), "file");
+            for (const auto& [name, tensor] : again.tensors) {
+                const auto at = reinterpret_cast<uintptr_t>(tensor.raw());
+                const auto size = static_cast<uintptr_t>(size_in_bytes(tensor.dtype()));
+                CHECK(at % size == 0);
+                CHECK((at >= begin && at < end) == (more % size == 0));
+                CHECK(bit_equal(tensor, file.tensors.at(name)));
+            }
+            kept = again.tensors.at("a");
+        }
+        CHECK(bit_equal(kept, file.tensors.at("a")));
+    }
 }
 
 TEST_CASE("every truncation of a tensor file is refused") {
@@ -143,6 +178,62 @@ TEST_CASE("files are written whole or not at all") {
     CHECK_THROWS_AS(read_file((folder / "none").string()), InputError);
     CHECK_THROWS_AS(read_file(path, 0), InputError);
     CHECK(std::distance(fs::directory_iterator(folder), {}) == 1);  // no temporary file is left
+    fs::remove_all(folder);
+}
+
+TEST_CASE("files, pipes and files without a size are read whole, checked by their start") {
+    namespace fs = std::filesystem;
+    const fs::path folder = fs::temp_directory_path() / "lumachrome_read_test";
+    fs::remove_all(folder);
+    fs::create_directories(folder);
+    const std::string path = (folder / "file").string(), pipe = (folder / "pipe").string();
+    REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+    // Sends `bytes` through the pipe in pieces; whoever hangs up early is not waited for.
+    const auto sender = [&](std::vector<uint8_t> bytes) {
+        return std::thread([&pipe, bytes = std::move(bytes)] {
+            const int fd = ::open(pipe.c_str(), O_WRONLY);
+            for (size_t at = 0, piece = 7; at < bytes.size(); at += piece, piece = piece * 2 + 1) {
+                piece = std::min(piece, bytes.size() - at);
+                if (::write(fd, bytes.data() + at, piece) != static_cast<ssize_t>(piece)) break;
+            }
+            ::close(fd);
+        });
+    };
+    for (size_t size : {0, 1, 15, 16, 17, 65535, 65536, 65537, 131072, 300000}) {
+        std::vector<uint8_t> bytes(size);
+        for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<uint8_t>(i * 7 + i / 251);
+        write_file_atomic(path, bytes, true);
+        int checks = 0;
+        const auto check = [&](std::span<const uint8_t> start) {
+            ++checks;
+            CHECK(start.size() == std::min<size_t>(size, 16));
+            CHECK(std::equal(start.begin(), start.end(), bytes.begin()));
+        };
+        CHECK(read_file(path, static_cast<int64_t>(size), check) == bytes);
+        std::thread writer = sender(bytes);
+        CHECK(read_file(pipe, static_cast<int64_t>(size), check) == bytes);
+        writer.join();
+        CHECK(checks == 2);
+        if (size == 0) continue;
+        CHECK_THROWS_AS(read_file(path, static_cast<int64_t>(size) - 1), InputError);
+    }
+    CHECK(read_file("/proc/self/cmdline").size() > 0);  // says that it is empty
+
+    TensorFile file = sample();
+    file.tensors["large"] = random_tensor({100, 1000}, 4);
+    write_tensor_file(path, file, true);
+    std::thread writer = sender(serialize(file));
+    for (const TensorFile& again : {read_tensor_file(path), read_tensor_file(pipe)}) {
+        REQUIRE(again.tensors.size() == file.tensors.size());
+        for (const auto& [name, tensor] : file.tensors)
+            CHECK(bit_equal(again.tensors.at(name), tensor));
+    }
+    writer.join();
+    fs::resize_file(path, fs::file_size(path) - 1);
+    CHECK_THROWS_AS(read_tensor_file(path), ModelError);
+    write_file_atomic(path, std::vector<uint8_t>(7), true);
+    CHECK_THROWS_AS(read_tensor_file(path), ModelError);
+    CHECK_THROWS_AS(read_tensor_file(folder.string()), ModelError);
     fs::remove_all(folder);
 }
 

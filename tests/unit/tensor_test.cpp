@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <vector>
 
 #include "support/random_tensor.hpp"
 #include "tensor/choose.hpp"
@@ -88,6 +90,41 @@ TEST_CASE("half and bfloat16 round to nearest even and keep special values") {
         const float wide = bf16_to_float(static_cast<uint16_t>(bits));
         if (!std::isnan(wide)) REQUIRE(float_to_bf16(wide) == bits);
     }
+}
+
+TEST_CASE("all two-byte numbers widen exactly, NaN payloads included") {
+    std::vector<uint16_t> bits(0x10000);
+    for (size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<uint16_t>(i);
+    std::vector<float> wide(bits.size());
+    const auto bits_at = [&](size_t i) {
+        uint32_t raw;
+        std::memcpy(&raw, &wide[i], sizeof raw);
+        return raw;
+    };
+    widen(DType::f16, bits.data(), 0x10000, wide.data());
+    for (uint32_t i = 0; i < 0x10000; ++i) {
+        const uint32_t sign = (i & 0x8000) << 16, mantissa = i & 0x3ff;
+        const int exponent = static_cast<int>(i >> 10 & 0x1f);
+        uint32_t expected = sign | 0x7f800000 | mantissa << 13;  // infinity and NaN
+        if (exponent < 31) {
+            const double units = exponent ? 1024.0 + mantissa : mantissa;
+            const auto value = static_cast<float>(std::ldexp(units, std::max(exponent, 1) - 25));
+            std::memcpy(&expected, &value, sizeof expected);
+            expected |= sign;
+        }
+        REQUIRE(bits_at(i) == expected);
+    }
+    widen(DType::bf16, bits.data(), 0x10000, wide.data());
+    for (uint32_t i = 0; i < 0x10000; ++i) REQUIRE(bits_at(i) == i << 16);
+    // Any length, and nothing beyond it.
+    for (int64_t count = 0; count < 40; ++count) {
+        std::fill(wide.begin(), wide.end(), -3.0f);
+        widen(DType::f16, bits.data() + 0x3c01, count, wide.data());
+        for (int64_t i = 0; i < 40; ++i)
+            REQUIRE(wide[size_t(i)] ==
+                    (i < count ? f16_to_float(static_cast<uint16_t>(0x3c01 + i)) : -3.0f));
+    }
+    CHECK_THROWS_AS(widen(DType::f32, bits.data(), 1, wide.data()), Error);
 }
 
 TEST_CASE("Philox gives the published values") {
