@@ -71,6 +71,11 @@ Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
         graph = trace(define, shapes, names);
     }
     graph_ = run_passes(std::move(graph), options_.passes);
+    // Most of the network's weights, packed the same way for any size: the originals go first, so
+    // that their memory is there for what comes.
+    for (const Graph::Node& node : graph_.nodes)
+        if (prepare_linear(graph_, node, exec_, weights_))
+            graph_.values[size_t(node.inputs[1])].constant = {};
 }
 
 void Inference::limit_memory(int64_t process_bytes) {

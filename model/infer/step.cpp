@@ -22,8 +22,10 @@ Rows whole(const Shape& shape) {
 // A convolution, by one of the prepared kernels.
 class ConvStep : public Step {
   public:
-    ConvStep(const Graph& graph, const Graph::Node& node, const Conv2dSpec& spec, const Tensor& w,
-             const Tensor& b, bool border_bias, const Exec& exec, PackedWeights& weights)
+    // w [K,R,R,C], of the value `weight` or a part of it.
+    ConvStep(const Graph& graph, const Graph::Node& node, const Conv2dSpec& spec, int weight,
+             const Tensor& w, const Tensor& b, bool border_bias, const Exec& exec,
+             PackedWeights& weights)
         : bias_(b) {
         problem_ = prepared_problem(spec, graph.values[size_t(node.inputs[0])].shape, w.shape(),
                                     node.upsample);
@@ -33,8 +35,8 @@ class ConvStep : public Step {
             "conv2d_prepared", implementations(exec.device, conv2d_prepared_cpu), problem_);
         kernel_ = &chosen.kernel;
         implementation_ = chosen.name;
-        packed_ = weights.get(w, implementation_ + (node.upsample ? " upsample" : ""),
-                              [&] { return kernel_->pack(exec, problem_, w); });
+        packed_ = weights.tensor(weight, implementation_ + (node.upsample ? " upsample" : ""),
+                                 [&] { return kernel_->pack(exec, problem_, w); });
         inputs = {node.inputs[0]};
     }
     int64_t row_step() const override { return kernel_->row_step(problem_); }
@@ -92,11 +94,12 @@ class FusionStep : public ConvStep {
   private:
     FusionStep(const Graph& graph, const Graph::Node& node, const FusionOp& op, const Tensor& w,
                const Exec& exec, PackedWeights& weights)
-        : ConvStep(graph, node, op.spec,
-                   weights.get(w, "local", [&] { return channels_of(w, 0, local(graph, node)); }),
+        : ConvStep(graph, node, op.spec, node.inputs[2],
+                   weights.tensor(node.inputs[2], "local",
+                                  [&] { return channels_of(w, 0, local(graph, node)); }),
                    {}, true, exec, weights),
-          global_(weights.get(w, "global",
-                              [&] { return channels_of(w, local(graph, node), w.shape()[3]); })),
+          global_(weights.tensor(node.inputs[2], "global",
+                                 [&] { return channels_of(w, local(graph, node), w.shape()[3]); })),
           layer_bias_(constant_of(graph, node, 3)),
           zeros_(Tensor::zeros({global_.shape().rows()})),
           taps_(Tensor::empty({1, global_.shape().rows()})) {
@@ -106,6 +109,36 @@ class FusionStep : public ConvStep {
         return graph.values[size_t(node.inputs[0])].shape[3];
     }
     Tensor global_, layer_bias_, zeros_, taps_;
+};
+
+// A fully connected layer of many weights.
+class LinearStep : public Step {
+  public:
+    LinearStep(const Graph& graph, const Graph::Node& node, const PreparedLinear& linear)
+        : linear_(linear),
+          bias_(constant_of(graph, node, 2)),
+          activation_(node.activation),
+          output_(graph.values[size_t(node.output)].shape) {
+        inputs = {node.inputs[0]};
+        problem_ = graph.values[size_t(inputs[0])].shape.str() + " -> " + output_.str() +
+                   (activation_ ? std::string(", ") + lumachrome::name(*activation_) : "");
+    }
+    Rows input_rows(size_t, Rows) const override { return {0, 1}; }
+    void run(const Exec& exec, std::span<const RowBand> in, const RowBand& out) override {
+        linear_.run(exec, in[0].data, bias_.data<float>(), out.data);
+        Tensor y = Tensor::borrow(out.data, output_);
+        if (activation_) ActivationOp(*activation_).forward(exec, {&y, 1}, y, nullptr);
+    }
+    std::string implementation() const override { return "16 bits"; }
+    std::string problem() const override { return problem_; }
+    int64_t weight_bytes() const override { return linear_.bytes(); }
+
+  private:
+    const PreparedLinear& linear_;
+    Tensor bias_;
+    std::optional<Activation> activation_;
+    Shape output_;
+    std::string problem_;
 };
 
 // Any other op, as training runs it.
@@ -169,20 +202,41 @@ class OpStep : public Step {
 
 }  // namespace
 
+const PreparedLinear* PackedWeights::linear(int value) const {
+    const auto found = linears_.find(value);
+    return found == linears_.end() ? nullptr : &found->second;
+}
+
+const PreparedLinear& PackedWeights::add_linear(int value, PreparedLinear linear) {
+    return linears_.emplace(value, std::move(linear)).first->second;
+}
+
 int64_t PackedWeights::bytes() const {
     int64_t sum = 0;
-    for (const auto& [key, entry] : entries_) sum += entry.packed.bytes();
+    for (const auto& [key, tensor] : tensors_) sum += tensor.bytes();
+    for (const auto& [value, linear] : linears_) sum += linear.bytes();
     return sum;
+}
+
+const PreparedLinear* prepare_linear(const Graph& graph, const Graph::Node& node, const Exec& exec,
+                                     PackedWeights& weights) {
+    if (!dynamic_cast<const LinearOp*>(node.op.get())) return nullptr;
+    if (const PreparedLinear* ready = weights.linear(node.inputs[1])) return ready;
+    const Tensor& w = constant_of(graph, node, 1);
+    return PreparedLinear::reject(w) ? nullptr : &weights.add_linear(node.inputs[1], {exec, w});
 }
 
 std::unique_ptr<Step> make_step(const Graph& graph, const Graph::Node& node, const Exec& exec,
                                 PackedWeights& weights) {
     std::unique_ptr<Step> step;
     if (const auto* conv = dynamic_cast<const Conv2dOp*>(node.op.get()))
-        step = std::make_unique<ConvStep>(graph, node, conv->spec, constant_of(graph, node, 1),
-                                          constant_of(graph, node, 2), false, exec, weights);
+        step = std::make_unique<ConvStep>(graph, node, conv->spec, node.inputs[1],
+                                          constant_of(graph, node, 1), constant_of(graph, node, 2),
+                                          false, exec, weights);
     else if (const auto* fusion = dynamic_cast<const FusionOp*>(node.op.get()))
         step = std::make_unique<FusionStep>(graph, node, *fusion, exec, weights);
+    else if (const PreparedLinear* linear = prepare_linear(graph, node, exec, weights))
+        step = std::make_unique<LinearStep>(graph, node, *linear);
     else
         step = std::make_unique<OpStep>(graph, node);
     step->name = node.name;

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "layers/conv2d_prepared.hpp"
+#include "layers/linear_prepared.hpp"
 #include "model/infer/graph.hpp"
 
 namespace lumachrome {
@@ -35,26 +36,30 @@ class Step {
     virtual const PreparedConv2dProblem* convolution() const { return nullptr; }  // null: none
 };
 
-// Weights in the form that a kernel wants them, for all plans of one network: the two low-level
+// Weights in the form that a kernel wants them, for all plans made of one graph: the two low-level
 // passes share theirs, and photos of many sizes share all.
 class PackedWeights {
   public:
-    struct Entry {
-        Tensor source;  // keeps the key alive
-        Tensor packed;
-    };
-    // `pack` is called once for the memory of `source` and this implementation.
+    // By the value that holds the weights and the form; made by the first who asks.
     template <class Pack>
-    const Tensor& get(const Tensor& source, const std::string& implementation, const Pack& pack) {
-        Entry& entry = entries_[{source.raw(), implementation}];
-        if (!entry.packed.defined()) entry = {source, pack()};
-        return entry.packed;
+    const Tensor& tensor(int value, const std::string& form, const Pack& pack) {
+        auto [entry, fresh] = tensors_.try_emplace({value, form});
+        if (fresh) entry->second = pack();
+        return entry->second;
     }
+    const PreparedLinear* linear(int value) const;
+    const PreparedLinear& add_linear(int value, PreparedLinear linear);
     int64_t bytes() const;
 
   private:
-    std::map<std::pair<const void*, std::string>, Entry> entries_;
+    std::map<std::pair<int, std::string>, Tensor> tensors_;
+    std::map<int, PreparedLinear> linears_;
 };
+
+// The packed weights of a fully connected layer, made unless they are there; null for another op,
+// and where they stay as they are.
+const PreparedLinear* prepare_linear(const Graph& graph, const Graph::Node& node, const Exec& exec,
+                                     PackedWeights& weights);
 
 // Chooses and packs. `graph` outlives nothing: a step owns what it needs.
 std::unique_ptr<Step> make_step(const Graph& graph, const Graph::Node& node, const Exec& exec,
