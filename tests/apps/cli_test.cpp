@@ -147,6 +147,29 @@ TEST_CASE("colorize takes folders, patterns and pipes, and goes on after a bad p
     CHECK(place.colorize({"-", "--json"}, place.photo).code == 2);
 }
 
+TEST_CASE("colorize keeps to --max-memory, with the same bytes, or says what is missing") {
+    const Place p;
+    const std::string tall = p.here / "tall.png";
+    write_image(tall, striped(400, 6000), true);
+    const auto colored = [&](const std::string& name, std::vector<std::string> words) {
+        words.insert(words.end(), {tall, "--size", "full", "-o", p.here / name, "--json"});
+        return p.colorize(std::move(words));
+    };
+    const Finished free = colored("free.png", {});
+    REQUIRE(free.code == 0);
+#ifndef __SANITIZE_ADDRESS__  // takes memory of its own
+    const Finished limited = colored("limited.png", {"--max-memory", "64"});
+    REQUIRE(limited.code == 0);
+    CHECK(Json::parse(limited.out).at("peak_rss_mib").number() < 64 * 1.05);
+    CHECK(read_file(p.here / "limited.png") == read_file(p.here / "free.png"));
+#endif
+    const Finished refused = colored("refused.png", {"--max-memory", "16"});
+    CHECK(refused.code == 69);
+    CHECK(refused.err.find("MiB") != std::string::npos);
+    CHECK_FALSE(fs::exists(p.here / "refused.png"));
+    CHECK(colored("word.png", {"--max-memory", "much"}).code == 2);
+}
+
 TEST_CASE("wrong requests end in exit code 2 and one helpful line") {
     const Finished typo = run({"colorise", "x.png"});
     CHECK(typo.code == 2);
@@ -222,6 +245,11 @@ TEST_CASE("the other commands keep their keys") {
     CHECK(paper.at("macs_per_pixel").number() == 163'872);
     CHECK(paper.at("receptive_field").integer() == 131);
     check_keys(paper, {"parameters", "macs", "layers"});
+    const Json plan =
+        json({"inspect", "--preset", "tiny", "--plan", "480x64", "--band-rows", "48"});
+    check_keys(plan, {"band_rows", "tasks", "arena_bytes", "packed_bytes", "isa"});
+    check_keys(plan.at("steps").array().at(0), {"name", "problem", "kernel", "rows", "rows_held"});
+    CHECK(plan.at("steps").array().at(0).at("rows_held").integer() < 60);
     CHECK(json({"inspect", place.weights}).at("metadata").at("licence").string() == "CC0-1.0");
 
     const Json checked = json({"gradcheck", "--op", "upsample"});
