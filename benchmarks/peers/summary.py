@@ -52,7 +52,7 @@ def table(path, out):
         for row in cases:
             file.write(json.dumps(row) + "\n")
     best = {key: max(row[key] for row in products if key in row)
-            for key in ("torch_gflops", "numpy_gflops", "conv2d_gflops")}
+            for key in ("torch_gflops", "numpy_gflops", "register_gflops")}
     print("\nmatrix products, GFLOP/s: " + ", ".join(f"{key.removesuffix('_gflops')} {value:.0f}" for key, value in best.items()) +
           f"; the floor is work / {peak:.0f}\n")
     print("| case | | images/s | ratio (rounds) | share of floor | peak RSS, MiB | ratio |\n|---|---|---|---|---|---|---|")
