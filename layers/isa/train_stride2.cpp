@@ -127,15 +127,25 @@ void from_slots(const float* slots, int64_t slot, int64_t chunk, int64_t channel
     }
 }
 
-using Lanes [[gnu::vector_size(kRegisterBytes)]] = int32_t;
+// The lower, the upper halves of a and b, lane by lane in turn.
 #if defined(__AVX512F__)
-constexpr Lanes kLow{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-constexpr Lanes kHigh{8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+#define LUMACHROME_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define LUMACHROME_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif defined(__AVX__)
-constexpr Lanes kLow{0, 8, 1, 9, 2, 10, 3, 11}, kHigh{4, 12, 5, 13, 6, 14, 7, 15};
+#define LUMACHROME_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define LUMACHROME_HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #else
-constexpr Lanes kLow{0, 4, 1, 5}, kHigh{2, 6, 3, 7};
+#define LUMACHROME_LOW 0, 4, 1, 5
+#define LUMACHROME_HIGH 2, 6, 3, 7
 #endif
+[[gnu::always_inline]] inline Vector interleave_low(Vector a, Vector b) {
+    return __builtin_shufflevector(a, b, LUMACHROME_LOW);
+}
+[[gnu::always_inline]] inline Vector interleave_high(Vector a, Vector b) {
+    return __builtin_shufflevector(a, b, LUMACHROME_HIGH);
+}
+#undef LUMACHROME_LOW
+#undef LUMACHROME_HIGH
 
 // Rows become columns: interleaving the halves of the list log2(kLanes) times.
 [[gnu::always_inline]] inline void transpose(Vector* rows) {
@@ -144,8 +154,8 @@ constexpr Lanes kLow{0, 4, 1, 5}, kHigh{2, 6, 3, 7};
         Vector next[kLanes];
 #pragma GCC unroll 8
         for (int64_t i = 0; i < kLanes / 2; ++i) {
-            next[2 * i] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], kLow);
-            next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], kHigh);
+            next[2 * i] = interleave_low(rows[i], rows[i + kLanes / 2]);
+            next[2 * i + 1] = interleave_high(rows[i], rows[i + kLanes / 2]);
         }
 #pragma GCC unroll 16
         for (int64_t i = 0; i < kLanes; ++i) rows[i] = next[i];
