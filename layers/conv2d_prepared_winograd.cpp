@@ -1,7 +1,5 @@
 #include "layers/conv2d_prepared_winograd.hpp"
 
-#include <sys/mman.h>
-
 #include "layers/conv2d_winograd_tiles.hpp"
 
 namespace lumachrome {
@@ -10,16 +8,6 @@ namespace {
 WinogradWeights weights(const PreparedConv2dProblem& p, int64_t out) {
     const WinogradTiles& tiles = winograd_tiles_for(isa());
     return {out == 4 ? tiles.f4 : tiles.f6, p.C, p.K};
-}
-
-// Every run reads all weights, up to 64 MiB a layer: with pages of 2 MiB it takes 4 to 8 % less
-// time (Zen 4, 28x28 maps of 256 and more channels). No matter if the system has none.
-void advise_huge_pages(const Tensor& t) {
-    constexpr uintptr_t kHuge = 2 << 20;
-    const auto at = reinterpret_cast<uintptr_t>(t.data<float>());
-    const uintptr_t begin = (at + kHuge - 1) / kHuge * kHuge;
-    const uintptr_t end = (at + static_cast<uintptr_t>(t.bytes())) / kHuge * kHuge;
-    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 }
 
 // What a map costs, in products for a pair of channels. Reading one transformed weight from memory
@@ -58,7 +46,6 @@ template <int64_t kOut>
 Tensor prepared_winograd_pack(const Exec& exec, const PreparedConv2dProblem& p, const Tensor& w) {
     const WinogradWeights form = weights(p, kOut);
     const Tensor packed = Tensor::empty({form.floats});
-    advise_huge_pages(packed);
     form.pack(exec, w.data<float>(), packed.data<float>());
     return packed;
 }

@@ -8,6 +8,8 @@
 
 #include "apps/commands/commands.hpp"
 #include "apps/commands/photos.hpp"
+#include "apps/exit_code.hpp"
+#include "apps/stop.hpp"
 #include "image/codec.hpp"
 #include "model/default_model.hpp"
 #include "tensor/error.hpp"
@@ -133,6 +135,11 @@ void write_stdout(std::span<const uint8_t> bytes) {
         throw ResourceError("standard output: cannot write");
 }
 
+// The half-written file goes away with the exception.
+void check_not_stopped() {
+    if (stop_requested()) throw Error("stopped, nothing written");
+}
+
 // Row by row into the file, which appears once it is whole; standard output gets it at the end, so
 // that an error in between leaves nothing there either.
 Colorization color_file(Colorizer& colorizer, const Image& photo, const Target& target,
@@ -149,6 +156,7 @@ Colorization color_file(Colorizer& colorizer, const Image& photo, const Target& 
                                       });
     Colorization result =
         colorizer.colorize(photo, options.settings, [&](const uint8_t* rows, int64_t count) {
+            check_not_stopped();
             const Clock::time_point start = Clock::now();
             encoder->write(rows, count);
             encode_milliseconds += milliseconds_since(start);
@@ -184,10 +192,12 @@ int run_colorize(const ColorizeOptions& options, Console& console) {
     Colorizer colorizer(weights, exec);
     console.detail("weights: " + weights);
 
+    stop_on_signals();
     Json::Array images;
     size_t next = 0;
     const int code =
         for_each_photo(photos, console, images, [&](const PhotoPath& photo, Json& record) {
+            check_not_stopped();
             const Target& target = targets[next++];
             record.set("output", target.path);
             if (options.skip_existing && target.path != "-" && exists(target.path)) {
@@ -230,7 +240,7 @@ int run_colorize(const ColorizeOptions& options, Console& console) {
     summary.set("weights", weights);
     summary.set("peak_rss_mib", peak_rss_mib());
     console.result(summary);
-    return code;
+    return stop_requested() ? kStoppedEarly : code;
 }
 
 }  // namespace

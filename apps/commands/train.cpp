@@ -6,6 +6,7 @@
 
 #include "apps/commands/train_setup.hpp"
 #include "apps/exit_code.hpp"
+#include "apps/stop.hpp"
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
 #include "train/distributed/launch.hpp"
@@ -16,21 +17,6 @@ namespace lumachrome {
 namespace {
 
 constexpr double kOverfitShare = 0.2;  // of the gray loss; below: learned by heart
-
-std::atomic<bool> stop_requested = false;
-
-// The first signal ends training after the step in work; the second ends the process.
-void stop_on_signals() {
-    struct sigaction action {};
-    action.sa_handler = [](int) { stop_requested = true; };
-    for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) {
-        // A terminal that closes may say so twice.
-        action.sa_flags = signal == SIGHUP ? 0 : static_cast<int>(SA_RESETHAND);
-        struct sigaction before {};
-        sigaction(signal, nullptr, &before);
-        if (before.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);  // nohup
-    }
-}
 
 std::string progress_text(const TrainReport& r) {
     std::string text = format("step %ld", long{r.step});
@@ -152,7 +138,7 @@ int run_train(const TrainCommandOptions& options, Console& console) {
         console.note(validation_text(step, result, best));
     };
     events.warned = [&](const std::string& text) { console.error(text); };
-    const TrainEnd end = trainer.run(stop_requested, events);
+    const TrainEnd end = trainer.run(stop_requested(), events);
 
     const TrainReport& last = trainer.last_report();
     console.result(summary_of(trainer, end != TrainEnd::stopped, options.out));
