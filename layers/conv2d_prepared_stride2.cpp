@@ -19,8 +19,7 @@
 namespace lumachrome {
 namespace {
 
-const int64_t kBlockBytes = (getenv("BB") ? atoi(getenv("BB")) : 640)
-                            << 10;  // of V: most of a second-level cache
+constexpr int64_t kBlockBytes = 640 << 10;  // of V: most of a second-level cache
 constexpr int64_t kFewBlocks = 8;
 
 // Outputs of one axis: G w.

@@ -17,6 +17,7 @@ class PreparedLinear {
     // Why these weights stay as they are, or null.
     static const char* reject(const Tensor& w);
 
+    int64_t products() const { return outputs_ * inputs_; }
     int64_t bytes() const { return cells_.bytes() + scale_.bytes(); }
     // x [I], b [O], y [O]
     void run(const Exec& exec, const float* x, const float* b, float* y) const;

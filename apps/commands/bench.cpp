@@ -1,4 +1,6 @@
 // One problem per call, so that nothing measured before disturbs it: a warm-up, then the median.
+#include <algorithm>
+
 #include "apps/commands/measure.hpp"
 #include "model/infer/inference.hpp"
 #include "model/state.hpp"
@@ -17,6 +19,7 @@ struct BenchRunOptions : BenchOptions {
     bool simple_path = false;
     std::string weights, input, output;  // of infer: files instead of random numbers
     int64_t band_rows = 0;
+    bool steps = false;
 };
 
 void choose_path(const BenchRunOptions& options) {
@@ -53,6 +56,40 @@ Tensor input_tensor(const BenchRunOptions& options, const char* name, int64_t si
     return found->second;
 }
 
+// Where the time of a photo goes: medians of so many runs, step by step.
+Json::Array time_steps(const BenchRunOptions& options, const Exec& exec, Runner& runner,
+                       const std::vector<Tensor>& in, Console& console) {
+    const Ceiling ceiling = measure_ceiling(exec);
+    const std::vector<std::unique_ptr<Step>>& steps = runner.plan().steps;
+    std::vector<std::vector<double>> times(steps.size());
+    for (int64_t i = 0; i < options.runs; ++i) {
+        runner.run(in);
+        for (size_t s = 0; s < steps.size(); ++s)
+            times[s].push_back(runner.step_seconds()[s] * 1e3);
+    }
+    console.print(format("here and now: %.0f GFLOP/s in registers, %.1f GB/s copied",
+                         ceiling.gflops, ceiling.gigabytes_per_second));
+    console.print(format("%-24s %-44s %-12s %9s %9s %6s", "step", "problem", "kernel", "median ms",
+                         "GFLOP/s", "floor"));
+    Json::Array rows;
+    for (size_t s = 0; s < steps.size(); ++s) {
+        std::sort(times[s].begin(), times[s].end());
+        const double median = times[s][times[s].size() / 2];
+        const double floor = ceiling.floor(steps[s]->products(), double(steps[s]->weight_bytes()));
+        const double gflops = 2 * steps[s]->products() / median / 1e6;
+        console.print(format("%-24s %-44s %-12s %9.3f %9.1f %4.0f %%", steps[s]->name.c_str(),
+                             steps[s]->problem().c_str(), steps[s]->implementation().c_str(),
+                             median, gflops, 100 * floor / median));
+        rows.push_back(Json::Object{{"step", steps[s]->name},
+                                    {"problem", steps[s]->problem()},
+                                    {"implementation", steps[s]->implementation()},
+                                    {"median_ms", median},
+                                    {"gflops", gflops},
+                                    {"floor_ms", floor}});
+    }
+    return rows;
+}
+
 int run_bench_infer(const BenchRunOptions& options, Console& console) {
     check_size(options.size);
     const Exec exec = exec_for(options, console);
@@ -69,6 +106,7 @@ int run_bench_infer(const BenchRunOptions& options, Console& console) {
     Tensor color;
     Times times;
     int64_t arena_bytes = 0;
+    Json::Array steps;
     if (options.simple_path) {
         times = measure(options.runs, [&] {
             Tape tape(Phase::eval, exec);
@@ -83,6 +121,7 @@ int run_bench_infer(const BenchRunOptions& options, Console& console) {
         Runner& runner = inference.at(options.size, options.size);
         arena_bytes = runner.plan().arena_bytes;
         times = measure(options.runs, [&] { color = runner.run(in)[0]; });
+        if (options.steps) steps = time_steps(options, exec, runner, in, console);
     }
     if (!options.output.empty()) {
         TensorFile file;
@@ -94,6 +133,7 @@ int run_bench_infer(const BenchRunOptions& options, Console& console) {
     json.set("gmacs_per_second", gmacs / times.median * 1e3);
     json.set("isa", std::string(name(isa())));
     json.set("arena_mib", double(arena_bytes) / (1 << 20));
+    if (options.steps) json.set("steps", std::move(steps));
     console.result(json);
     console.print(format(
         "%s, one photo of %ldx%ld: %.1f ms (%.1f .. %.1f), %.2f GMAC, %.1f GMAC/s, "
@@ -147,6 +187,9 @@ Command bench_infer_command() {
     add_path_option(command, options.simple_path);
     command.add("--band-rows", options.band_rows, "Rows of the photo at a time; 0 chooses")
         .within(0, 1 << 20);
+    command.add("--steps", options.steps,
+                "Also step by step: products its kernel makes a second, and the share of the floor "
+                "(products or weights at the rates measured then)");
     add_weights_option(command, options.weights);
     command.add("--input", options.input,
                 "Tensors x and copy (.safetensors) instead of random ones");

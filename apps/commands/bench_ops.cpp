@@ -7,7 +7,7 @@
 #include "layers/op_cases.hpp"
 #include "model/infer/inference.hpp"
 #include "tensor/choose.hpp"
-#include "tensor/gemm_tile.hpp"
+#include "tensor/isa.hpp"
 
 namespace lumachrome {
 namespace {
@@ -57,34 +57,6 @@ const OpFamily* family_of(const std::vector<OpFamily>& families, std::string_vie
     return found == families.end() ? nullptr : &*found;
 }
 
-// What this machine reaches now, with these threads: products in registers, bytes copied.
-struct Ceiling {
-    double gflops, gigabytes_per_second;
-};
-
-Ceiling measure_ceiling(const Exec& exec) {
-    const GemmTile& tile = gemm_tile();
-    constexpr int64_t kDepth = 128, kRepeats = 400, kTasks = 16;
-    const int64_t a_floats = tile.max_rows * kDepth, b_floats = kDepth * tile.panel,
-                  c_floats = tile.max_rows * tile.panel;
-    const Tensor work = Tensor::full({kTasks, a_floats + b_floats + c_floats}, 1e-3);
-    const auto products = [&] {
-        parallel_for(exec, kTasks, [&](int64_t task) {
-            float* a = work.batch(task).data<float>();
-            for (int64_t i = 0; i < kRepeats; ++i)
-                tile.multiply(a, tile.panel, tile.max_rows * tile.panel, a + a_floats,
-                              a + a_floats + b_floats, tile.panel, tile.max_rows, kDepth, false);
-        });
-    };
-    const Tensor from = Tensor::full({64, 1 << 18}, 1), to = Tensor::full({64, 1 << 18}, 0);
-    const auto copy = [&] {
-        parallel_for(exec, 64, [&](int64_t i) { to.batch(i).copy_from(from.batch(i)); });
-    };
-    const double flops = 2.0 * kTasks * kRepeats * kDepth * double(tile.max_rows * tile.panel);
-    return {flops / measure(5, products).min / 1e6,
-            2.0 * double(from.bytes()) / measure(5, copy).min / 1e6};
-}
-
 class OpsTable {
   public:
     OpsTable(const BenchOpsOptions& options, const Exec& exec, Console& console)
@@ -107,8 +79,7 @@ class OpsTable {
         const double median =
             first > kLongestMeasurement ? first : measure(options_.runs, run).median;
         const double rate = gflop / median * 1e3;
-        const double floor = std::max(gflop * products / ceiling_.gflops * 1e3,
-                                      bytes / ceiling_.gigabytes_per_second / 1e6);
+        const double floor = ceiling_.floor(gflop * products / 2 * 1e9, bytes);
         console_.print(format("%-72s %-12s %11.1f %9.2f %4.0f %%", problem.c_str(),
                               implementation.c_str(), median * 1e3, rate, 100 * floor / median));
         rows_.push_back(Json::Object{{"problem", problem},

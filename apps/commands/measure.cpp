@@ -5,6 +5,7 @@
 
 #include "model/spec.hpp"
 #include "tensor/error.hpp"
+#include "tensor/gemm_tile.hpp"
 #include "tensor/random.hpp"
 
 namespace lumachrome {
@@ -22,6 +23,29 @@ Times measure(int64_t runs, const std::function<void()>& work) {
     for (int64_t i = 0; i < runs; ++i) times.push_back(milliseconds(work));
     std::sort(times.begin(), times.end());
     return {times[times.size() / 2], times.front(), times.back()};
+}
+
+Ceiling measure_ceiling(const Exec& exec) {
+    const GemmTile& tile = gemm_tile();
+    constexpr int64_t kDepth = 128, kRepeats = 400, kTasks = 16;
+    const int64_t a_floats = tile.max_rows * kDepth, b_floats = kDepth * tile.panel,
+                  c_floats = tile.max_rows * tile.panel;
+    const Tensor work = Tensor::full({kTasks, a_floats + b_floats + c_floats}, 1e-3);
+    const auto products = [&] {
+        parallel_for(exec, kTasks, [&](int64_t task) {
+            float* a = work.batch(task).data<float>();
+            for (int64_t i = 0; i < kRepeats; ++i)
+                tile.multiply(a, tile.panel, tile.max_rows * tile.panel, a + a_floats,
+                              a + a_floats + b_floats, tile.panel, tile.max_rows, kDepth, false);
+        });
+    };
+    const Tensor from = Tensor::full({64, 1 << 18}, 1), to = Tensor::full({64, 1 << 18}, 0);
+    const auto copy = [&] {
+        parallel_for(exec, 64, [&](int64_t i) { to.batch(i).copy_from(from.batch(i)); });
+    };
+    const double flops = 2.0 * kTasks * kRepeats * kDepth * double(tile.max_rows * tile.panel);
+    return {flops / measure(5, products).min / 1e6,
+            2.0 * double(from.bytes()) / measure(5, copy).min / 1e6};
 }
 
 Tensor random_tensor(const Shape& shape, uint32_t stream, double low, double high) {

@@ -1,5 +1,6 @@
 // What the bench commands share: options, a stopwatch, random inputs.
 #pragma once
+#include <algorithm>
 #include <functional>
 
 #include "apps/commands/commands.hpp"
@@ -22,6 +23,15 @@ struct Times {  // milliseconds
 double milliseconds(const std::function<void()>& work);
 // One warm-up, then so many runs.
 Times measure(int64_t runs, const std::function<void()>& work);
+// What this machine reaches now, with these threads: products in registers, bytes copied.
+struct Ceiling {
+    double gflops, gigabytes_per_second;
+    // Milliseconds below which so many multiplications, with an addition each, and bytes cannot be.
+    double floor(double products, double bytes) const {
+        return std::max(2 * products / gflops, bytes / gigabytes_per_second) / 1e6;
+    }
+};
+Ceiling measure_ceiling(const Exec& exec);
 Tensor random_tensor(const Shape& shape, uint32_t stream, double low = 0, double high = 1);
 
 }  // namespace lumachrome

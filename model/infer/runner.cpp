@@ -1,6 +1,7 @@
 #include "model/infer/runner.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 namespace lumachrome {
@@ -42,6 +43,8 @@ void Runner::run(const Source& source, const Sink& sink) {
     const auto index_of = [](const std::vector<int>& values, int value) {
         return size_t(std::find(values.begin(), values.end(), value) - values.begin());
     };
+    using Clock = std::chrono::steady_clock;
+    seconds_.assign(plan_.steps.size(), 0);
     for (const Plan::Task& task : plan_.tasks) {
         const RowBand out = make_room(task);
         if (task.step < 0) {
@@ -52,7 +55,10 @@ void Runner::run(const Source& source, const Sink& sink) {
                 const Held& held = held_[size_t(step.inputs[i])];
                 in_[i] = band(step.inputs[i], {held.first, held.end});
             }
+            const auto start = Clock::now();
             step.run(exec_, {in_.data(), step.inputs.size()}, out);
+            seconds_[size_t(task.step)] +=
+                std::chrono::duration<double>(Clock::now() - start).count();
         }
         const size_t output = index_of(plan_.outputs, task.value);
         if (output < plan_.outputs.size()) sink(output, task.rows, out.data);

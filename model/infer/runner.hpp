@@ -17,6 +17,8 @@ class Runner {
     std::vector<Tensor> run(std::span<const Tensor> inputs);
 
     const Plan& plan() const { return plan_; }
+    // Of the last run, by step; the rest is the source's and the sink's.
+    const std::vector<double>& step_seconds() const { return seconds_; }
 
   private:
     // Where rows of a value lie now.
@@ -32,6 +34,7 @@ class Runner {
     Tensor arena_;
     std::vector<Held> held_;
     std::vector<RowBand> in_;
+    std::vector<double> seconds_;
 };
 
 }  // namespace lumachrome

@@ -47,6 +47,10 @@ class ConvStep : public Step {
     std::string implementation() const override { return implementation_; }
     std::string problem() const override { return problem_.str(); }
     int64_t weight_bytes() const override { return packed_.bytes(); }
+    double products() const override {
+        const auto& p = problem_;
+        return double(p.P * p.Q * p.K * p.C * p.spec.kernel * p.spec.kernel) * kernel_->products;
+    }
     const PreparedConv2dProblem* convolution() const override { return &problem_; }
 
   protected:
@@ -132,6 +136,7 @@ class LinearStep : public Step {
     std::string implementation() const override { return "16 bits"; }
     std::string problem() const override { return problem_; }
     int64_t weight_bytes() const override { return linear_.bytes(); }
+    double products() const override { return double(linear_.products()); }
 
   private:
     const PreparedLinear& linear_;
@@ -159,6 +164,7 @@ class OpStep : public Step {
             }
         }
         output_ = graph.values[size_t(node.output)].shape;
+        products_ = double(op_->macs(graph.input_shapes(node)));
         problem_ += "-> " + output_.str();
         if (activation_) problem_ += std::string(", ") + lumachrome::name(*activation_);
     }
@@ -184,6 +190,7 @@ class OpStep : public Step {
     std::string implementation() const override { return op_->name(); }
     std::string problem() const override { return problem_; }
     int64_t weight_bytes() const override { return weight_bytes_; }
+    double products() const override { return products_; }
 
   private:
     static Tensor band(const Shape& s, Rows rows, float* data) {
@@ -198,6 +205,7 @@ class OpStep : public Step {
     Shape output_;
     std::string problem_;
     int64_t weight_bytes_ = 0;
+    double products_ = 0;
 };
 
 }  // namespace

@@ -33,6 +33,7 @@ class Step {
     virtual std::string implementation() const = 0;
     virtual std::string problem() const = 0;
     virtual int64_t weight_bytes() const = 0;  // read by each run
+    virtual double products() const = 0;       // multiplications, of the whole map
     virtual const PreparedConv2dProblem* convolution() const { return nullptr; }  // null: none
 };
 
