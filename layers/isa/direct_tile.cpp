@@ -30,7 +30,11 @@ void sum_pixels(const Input& in, const float* const* bias, float* y, int64_t y_p
     Vector sum[kPixels][kColumns];
 #pragma GCC unroll 14
     for (int64_t i = 0; i < kPixels; ++i)
-        for (int64_t h = 0; h < kColumns; ++h) sum[i][h] = load(bias[i] + h * kLanes);
+        for (int64_t h = 0; h < kColumns; ++h) {
+            sum[i][h] = load(bias[i] + h * kLanes);
+            // With few inputs, waiting for y to come takes as long as the sums.
+            __builtin_prefetch(y + i * y_pixel + h * kLanes, 1);
+        }
     const float* w = in.w;
     const int64_t pixel = in.pixel, depth = in.depth;
     for (int64_t tap = 0; tap < in.tap_count; ++tap) {

@@ -49,20 +49,24 @@ struct Axis<4> {
     }
 };
 
-template <int64_t kOut>
-void input(const float* x, int64_t x_row, int64_t x_pixel, const TilePart& part, int64_t C,
-           float* v, int64_t stride) {
+// The window of the tile to the right, and where it goes, are fetched meanwhile.
+template <int64_t kOut, bool kWhole>
+void input_tile(const float* x, int64_t x_row, int64_t x_pixel, const TilePart& part, int64_t C,
+                float* v, int64_t stride) {
     constexpr int64_t kSide = 2 * kOut + 1;
-    const bool whole = part.row_begin == 0 && part.row_end == kSide && part.column_begin == 0 &&
-                       part.column_end == kSide && C % kLanes == 0;
+    const int64_t next = 2 * kOut * x_pixel;
     for (int64_t c = 0; c < C; c += kLanes) {
         Vector half[kSide][kSide];  // [row position][column]
+#pragma GCC unroll 1
         for (int64_t s = 0; s < kSide; ++s) {
             Vector in[kSide], out[kSide];
             const float* from = x + s * x_pixel + c;
-            if (whole) {
+            if (kWhole) {
 #pragma GCC unroll 9
-                for (int64_t r = 0; r < kSide; ++r) in[r] = load(from + r * x_row);
+                for (int64_t r = 0; r < kSide; ++r) {
+                    __builtin_prefetch(from + r * x_row + next);
+                    in[r] = load(from + r * x_row);
+                }
             } else {
                 const bool inside = s >= part.column_begin && s < part.column_end;
                 for (int64_t r = 0; r < kSide; ++r) {
@@ -79,10 +83,26 @@ void input(const float* x, int64_t x_row, int64_t x_pixel, const TilePart& part,
             Vector out[kSide];
             Axis<kOut>::input(half[r], out);
 #pragma GCC unroll 9
-            for (int64_t s = 0; s < kSide; ++s)
-                store(v + stride2_position<kOut>(r, s) * stride + c, out[s], C - c);
+            for (int64_t s = 0; s < kSide; ++s) {
+                float* const to = v + stride2_position<kOut>(r, s) * stride + c;
+                __builtin_prefetch(to + kPanel, 1);
+                if (kWhole)
+                    store(to, out[s]);
+                else
+                    store(to, out[s], C - c);
+            }
         }
     }
+}
+
+template <int64_t kOut>
+void input(const float* x, int64_t x_row, int64_t x_pixel, const TilePart& part, int64_t C,
+           float* v, int64_t stride) {
+    constexpr int64_t kSide = 2 * kOut + 1;
+    const bool whole = part.row_begin == 0 && part.row_end == kSide && part.column_begin == 0 &&
+                       part.column_end == kSide && C % kLanes == 0;
+    const auto run = whole ? input_tile<kOut, true> : input_tile<kOut, false>;
+    run(x, x_row, x_pixel, part, C, v, stride);
 }
 
 template <int64_t kOut, Epilogue kEpilogue>
@@ -91,6 +111,9 @@ void output_tile(const float* m, int64_t stride, int64_t rows, int64_t columns,
                  int64_t channels) {
     constexpr int64_t kSide = 2 * kOut + 1;
     for (int64_t k = 0; k < channels; k += kLanes) {
+        for (int64_t r = 0; r < rows; ++r)
+            for (int64_t s = 0; s < columns; ++s)
+                __builtin_prefetch(y + r * y_row + s * y_pixel + k, 1);
         Vector half[kSide][kOut];  // [row position][output column]
         for (int64_t r = 0; r < kSide; ++r) {
             Vector in[kSide];

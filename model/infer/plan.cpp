@@ -10,8 +10,10 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kLowestBand = 8;  // rows of the photo: one row of the smallest maps
-// Where nobody asks for less: bands of 192 rows, lower where a wide photo would make maps large.
-constexpr int64_t kBand = 192, kFewRows = 48, kLargeMaps = int64_t{160} << 20;
+// Where nobody asks for less: a photo with small maps in one go, for a band more reads all weights
+// once more; else bands of 192 rows, lower where a wide photo would make maps large.
+constexpr int64_t kSmallMaps = int64_t{64} << 20, kLargeMaps = int64_t{160} << 20;
+constexpr int64_t kBand = 192, kFewRows = 48;
 
 // Plays the steps through with `chunks` rows a task and writes down what happens.
 class Schedule {
@@ -169,13 +171,19 @@ Plan compile(const Graph& graph, const Exec& exec, PackedWeights& weights,
     for (const Graph::Node& node : graph.nodes)
         plan.steps.push_back(make_step(graph, node, exec, weights));
     const int64_t height = row_count(graph.values[size_t(graph.inputs[0])].shape);
+    const auto fits = [&] {
+        return options.max_bytes == 0 || plan.arena_bytes <= options.max_bytes;
+    };
+    if (options.band_rows == 0) {
+        schedule(plan, height);
+        if (plan.arena_bytes <= kSmallMaps && fits()) return plan;
+    }
     int64_t band = options.band_rows > 0 ? options.band_rows : kBand;
     for (;; band = std::max(kLowestBand, band / 2 / kLowestBand * kLowestBand)) {
         schedule(plan, band);
         const bool lower = options.band_rows == 0 && band > kFewRows && band < height &&
                            plan.arena_bytes > kLargeMaps;
-        if (!lower && (options.max_bytes == 0 || plan.arena_bytes <= options.max_bytes))
-            return plan;
+        if (!lower && fits()) return plan;
         if (band <= kLowestBand) break;
     }
     const auto mib = [](int64_t bytes) { return std::to_string((bytes >> 20) + 1) + " MiB"; };

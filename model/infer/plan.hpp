@@ -1,9 +1,9 @@
 // When each step computes which rows, and where its rows lie in memory. A plan is made once for a
 // size of photo; running it allocates nothing.
 //
-// A photo that is small runs step by step. A large one runs in bands: every map keeps only the rows
-// that later steps still need (line buffers, nothing is computed twice), so memory does not depend
-// on the photo's height. What a step needs of its inputs is all that an op declares (input_rows);
+// A photo with small maps runs step by step. A larger one runs in bands: every map keeps only the
+// rows that later steps still need (line buffers, nothing is computed twice), so memory does not
+// depend on the photo's height. What a step needs of its inputs is all that an op declares (input_rows);
 // the schedule follows from playing it through.
 #pragma once
 #include "model/infer/step.hpp"
