@@ -7,6 +7,7 @@
 #include "model/default_model.hpp"
 #include "tensor/error.hpp"
 #include "tensor/exec.hpp"
+#include "tensor/isa.hpp"
 #include "train/distributed/communicator.hpp"
 
 namespace lumachrome {
@@ -94,6 +95,7 @@ int run_doctor(const RunOptions& options, Console& console) {
     json.set("built_for", built_for());
     json.set("cpu", cpu_model());
     json.set("cpu_features", std::move(features));
+    json.set("instruction_set", std::string(name(isa())));  // of the innermost loops
     json.set("cores", static_cast<int>(std::thread::hardware_concurrency()));
     json.set("threads", exec_for(options, console).threads);
     json.set("affinity", affinity());

@@ -272,8 +272,8 @@ TEST_CASE("the other commands keep their keys") {
     check_keys(bench({"bench", "ops", "--filter", "linear"}).at("ops").array().at(0),
                {"problem", "implementation", "median_us", "gflops"});
 
-    check_keys(json({"doctor"}), {"cpu", "cpu_features", "threads", "affinity", "cuda", "mpi",
-                                  "nccl", "default_model"});
+    check_keys(json({"doctor"}), {"cpu", "cpu_features", "instruction_set", "threads", "affinity",
+                                  "cuda", "mpi", "nccl", "default_model"});
     CHECK(json({"data", "scenes", place / "made", "--count", "3", "--size", "32"})
               .at("images")
               .integer() == 3);
