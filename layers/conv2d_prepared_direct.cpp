@@ -96,9 +96,11 @@ void run_block(const Exec& exec, const PreparedConv2dProblem& p, const Layout& l
                            .pixel = p.K,
                            .pixels = pixels,
                            .channels = std::min(t.panel, p.K - k),
-                           .epilogue = epilogue_of(p)});
+                           .epilogue = epilogue_of(p),
+                           .stream = true});
                 }
             }
+        t.end_stream();
     });
 }
 

@@ -15,6 +15,7 @@ struct TileOutput {
     int64_t pixels;
     int64_t channels;  // up to `panel`
     Epilogue epilogue;
+    bool stream = false;  // to memory, past the caches: nobody reads y soon
 };
 
 // layers/isa/direct_tile.cpp: y = epilogue(bias + x w), summed in registers over all taps.
@@ -25,6 +26,7 @@ struct DirectTile {
     // Tap t of pixel i begins at taps[t] + i * pixel; w [tap_count * depth][panel].
     void (*run)(const float* const* taps, int64_t tap_count, int64_t depth, int64_t pixel,
                 const float* w, const TileOutput& out);
+    void (*end_stream)();  // after tiles with `stream`, before other threads read y
 };
 LUMACHROME_PER_ISA(DirectTile, direct_tile)
 
@@ -80,7 +82,8 @@ struct TilePart {
 };
 struct Stride2Transforms {
     int64_t out;  // m: 2 or 4
-    // V of the window of one tile, x its first sample: C floats (of one chunk) at v + position * stride.
+    // V of the window of one tile, x its first sample: C floats (of one chunk) at v + position *
+    // stride.
     void (*input)(const float* x, int64_t x_row, int64_t x_pixel, const TilePart& part, int64_t C,
                   float* v, int64_t stride);
     // `rows` x `columns` outputs of the tile, from M in the same order. bias [out][out].

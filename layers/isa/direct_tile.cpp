@@ -16,25 +16,25 @@ struct Input {
 };
 
 template <Epilogue kEpilogue, int64_t kPixels, int64_t kColumns>
-[[gnu::always_inline]] inline void finish(Vector (&sum)[kPixels][kColumns], float* y,
-                                          int64_t y_pixel) {
-#pragma GCC unroll 14
-    for (int64_t i = 0; i < kPixels; ++i)
-        for (int64_t h = 0; h < kColumns; ++h)
-            store(y + i * y_pixel + h * kLanes, activated<kEpilogue>(sum[i][h]));
-}
-
-template <int64_t kPixels, int64_t kColumns>
-void sum_pixels(const Input& in, const float* const* bias, float* y, int64_t y_pixel,
-                Epilogue epilogue) {
-    Vector sum[kPixels][kColumns];
+[[gnu::always_inline]] inline void finish(Vector (&sum)[kPixels][kColumns], const TileOutput& out) {
 #pragma GCC unroll 14
     for (int64_t i = 0; i < kPixels; ++i)
         for (int64_t h = 0; h < kColumns; ++h) {
-            sum[i][h] = load(bias[i] + h * kLanes);
-            // With few inputs, waiting for y to come takes as long as the sums.
-            __builtin_prefetch(y + i * y_pixel + h * kLanes, 1);
+            float* const to = out.y + i * out.pixel + h * kLanes;
+            const Vector y = activated<kEpilogue>(sum[i][h]);
+            if (out.stream)
+                stream(to, y);
+            else
+                store(to, y);
         }
+}
+
+template <int64_t kPixels, int64_t kColumns>
+void sum_pixels(const Input& in, const TileOutput& out) {
+    Vector sum[kPixels][kColumns];
+#pragma GCC unroll 14
+    for (int64_t i = 0; i < kPixels; ++i)
+        for (int64_t h = 0; h < kColumns; ++h) sum[i][h] = load(out.bias[i] + h * kLanes);
     const float* w = in.w;
     const int64_t pixel = in.pixel, depth = in.depth;
     for (int64_t tap = 0; tap < in.tap_count; ++tap) {
@@ -49,31 +49,29 @@ void sum_pixels(const Input& in, const float* const* bias, float* y, int64_t y_p
             }
         }
     }
-    if (epilogue == Epilogue::relu) return finish<Epilogue::relu>(sum, y, y_pixel);
-    if (epilogue == Epilogue::sigmoid) return finish<Epilogue::sigmoid>(sum, y, y_pixel);
-    finish<Epilogue::none>(sum, y, y_pixel);
+    if (out.epilogue == Epilogue::relu) return finish<Epilogue::relu>(sum, out);
+    if (out.epilogue == Epilogue::sigmoid) return finish<Epilogue::sigmoid>(sum, out);
+    finish<Epilogue::none>(sum, out);
 }
 
 template <int64_t kPixels, int64_t kColumns>
-void choose_pixels(int64_t pixels, const Input& in, const float* const* bias, float* y,
-                   int64_t y_pixel, Epilogue epilogue) {
+void choose_pixels(const Input& in, const TileOutput& out) {
     if constexpr (kPixels > 1)
-        if (pixels < kPixels)
-            return choose_pixels<kPixels - 1, kColumns>(pixels, in, bias, y, y_pixel, epilogue);
-    sum_pixels<kPixels, kColumns>(in, bias, y, y_pixel, epilogue);
+        if (out.pixels < kPixels) return choose_pixels<kPixels - 1, kColumns>(in, out);
+    sum_pixels<kPixels, kColumns>(in, out);
+}
+
+void run_whole(const Input& in, const TileOutput& out) {
+    if (out.channels <= kLanes)
+        choose_pixels<kMaxPixelsNarrow, 1>(in, out);
+    else
+        choose_pixels<kMaxPixels, 2>(in, out);
 }
 
 void run(const float* const* taps, int64_t tap_count, int64_t depth, int64_t pixel, const float* w,
          const TileOutput& out) {
     const Input in{taps, tap_count, depth, pixel, w};
-    const bool narrow = out.channels <= kLanes;
-    const auto whole = [&](const float* const* bias, float* y, int64_t y_pixel) {
-        if (narrow)
-            choose_pixels<kMaxPixelsNarrow, 1>(out.pixels, in, bias, y, y_pixel, out.epilogue);
-        else
-            choose_pixels<kMaxPixels, 2>(out.pixels, in, bias, y, y_pixel, out.epilogue);
-    };
-    if (out.channels == kPanel || out.channels == kLanes) return whole(out.bias, out.y, out.pixel);
+    if (out.channels == kPanel || out.channels == kLanes) return run_whole(in, out);
     // Channels that y does not have are computed all the same, beside it.
     constexpr int64_t kMost = kMaxPixels > kMaxPixelsNarrow ? kMaxPixels : kMaxPixelsNarrow;
     float y[kMost * kPanel], padded[kMost * kPanel] = {};
@@ -82,7 +80,9 @@ void run(const float* const* taps, int64_t tap_count, int64_t depth, int64_t pix
         bias[i] = padded + i * kPanel;
         for (int64_t k = 0; k < out.channels; ++k) padded[i * kPanel + k] = out.bias[i][k];
     }
-    whole(bias, y, kPanel);
+    TileOutput beside = out;
+    beside.bias = bias, beside.y = y, beside.pixel = kPanel, beside.stream = false;
+    run_whole(in, beside);
     for (int64_t i = 0; i < out.pixels; ++i)
         for (int64_t k = 0; k < out.channels; ++k) out.y[i * out.pixel + k] = y[i * kPanel + k];
 }
@@ -90,6 +90,7 @@ void run(const float* const* taps, int64_t tap_count, int64_t depth, int64_t pix
 }  // namespace
 
 extern const DirectTile direct_tile;
-const DirectTile direct_tile{kLanes, kPanel, kMaxPixels, kMaxPixelsNarrow, run};
+const DirectTile direct_tile{kLanes,           kPanel, kMaxPixels,
+                             kMaxPixelsNarrow, run,    [] { end_stream(); }};
 
 }  // namespace lumachrome::LUMACHROME_ISA

@@ -111,9 +111,6 @@ void output_tile(const float* m, int64_t stride, int64_t rows, int64_t columns,
                  int64_t channels) {
     constexpr int64_t kSide = 2 * kOut + 1;
     for (int64_t k = 0; k < channels; k += kLanes) {
-        for (int64_t r = 0; r < rows; ++r)
-            for (int64_t s = 0; s < columns; ++s)
-                __builtin_prefetch(y + r * y_row + s * y_pixel + k, 1);
         Vector half[kSide][kOut];  // [row position][output column]
         for (int64_t r = 0; r < kSide; ++r) {
             Vector in[kSide];
@@ -129,11 +126,12 @@ void output_tile(const float* m, int64_t stride, int64_t rows, int64_t columns,
             Axis<kOut>::output(in, out);
             for (int64_t r = 0; r < rows; ++r) {
                 const Vector b = load(bias[r * kOut + s] + k, channels - k);
-                store(y + r * y_row + s * y_pixel + k, activated<kEpilogue>(out[r] + b),
-                      channels - k);
+                stream(y + r * y_row + s * y_pixel + k, activated<kEpilogue>(out[r] + b),
+                       channels - k);
             }
         }
     }
+    end_stream();
 }
 
 template <int64_t kOut>

@@ -207,20 +207,14 @@ int64_t border_case(int64_t position, int64_t size) {
 template <class F, Epilogue kEpilogue, bool kWhole>
 [[gnu::always_inline]] inline void output_tile(const float* m, int64_t stride, float* y,
                                                int64_t row, int64_t pixel, int64_t channels,
-                                               const WinogradWindow& w, int64_t next,
-                                               const int64_t* position, Vector bias,
-                                               const float* border_bias,
+                                               const WinogradWindow& w, const int64_t* position,
+                                               Vector bias, const float* border_bias,
                                                const WinogradFinish& finish) {
     constexpr int64_t kIn = F::kIn, kOut = F::kOut;
     Vector half[kOut][kIn];
 #pragma GCC unroll 1
     for (int64_t s = 0; s < kIn; ++s, m += stride) {
         Vector d[kIn], t[kOut];
-        if (s < kOut) {
-#pragma GCC unroll 8
-            for (int64_t q = 0; q < kOut; ++q)
-                __builtin_prefetch(y + next + s * row + q * pixel, 1);
-        }
 #pragma GCC unroll 8
         for (int64_t r = 0; r < kIn; ++r) d[r] = load(m + r * kIn * stride);
         F::output(d, t);
@@ -237,7 +231,7 @@ template <class F, Epilogue kEpilogue, bool kWhole>
         if (kWhole) {
 #pragma GCC unroll 8
             for (int64_t s = 0; s < kOut; ++s)
-                store(y + s * pixel, activated<kEpilogue>(t[s] + bias));
+                stream(y + s * pixel, activated<kEpilogue>(t[s] + bias));
             continue;
         }
 #pragma GCC unroll 8
@@ -264,7 +258,6 @@ void output_tiles(const float* m, int64_t stride, const WinogradMap<float>& y,
     const int64_t row = y.row, pixel = y.pixel;
     for (int64_t i = 0; i < count; ++i, m += kPanel) {
         const WinogradWindow& w = windows[i];
-        const int64_t next = i + 1 < count ? windows[i + 1].offset - w.offset : 0;
         const bool at_border = finish.border_stride &&
                                (positions[i][0] == 0 || positions[i][0] + F::kOut >= finish.rows ||
                                 positions[i][1] == 0 || positions[i][1] + F::kOut >= finish.cols);
@@ -274,14 +267,15 @@ void output_tiles(const float* m, int64_t stride, const WinogradMap<float>& y,
             const Vector bias = finish.bias ? load(finish.bias + h, channels) : Vector{};
             float* const to = y.data + w.offset + h;
             if (whole)
-                output_tile<F, kEpilogue, true>(m + h, stride, to, row, pixel, kLanes, w, next,
-                                                nullptr, bias, nullptr, finish);
+                output_tile<F, kEpilogue, true>(m + h, stride, to, row, pixel, kLanes, w, nullptr,
+                                                bias, nullptr, finish);
             else
-                output_tile<F, kEpilogue, false>(m + h, stride, to, row, pixel, channels, w, next,
+                output_tile<F, kEpilogue, false>(m + h, stride, to, row, pixel, channels, w,
                                                  positions ? positions[i] : nullptr, bias,
                                                  at_border ? finish.bias + h : nullptr, finish);
         }
     }
+    end_stream();
 }
 
 template <class F>

@@ -3,6 +3,10 @@
 #pragma once
 #include <cstdint>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>  // all always inlined
+#endif
+
 #if !defined(LUMACHROME_ISA)
 #error "only files that are compiled per instruction set include this"
 #endif
@@ -39,6 +43,25 @@ using Unaligned [[gnu::vector_size(kRegisterBytes), gnu::aligned(4), gnu::may_al
 [[gnu::always_inline]] inline void store(float* to, Vector v, int64_t count) {
     if (count >= kLanes) return store(to, v);
     for (int64_t i = 0; i < count; ++i) to[i] = v[i];
+}
+
+// Stores for what is read again only after much else has passed through the caches: a register that
+// is a whole cache line goes to memory as it is, where store() would read that line first. After
+// the last of them comes end_stream(), before other threads look.
+[[gnu::always_inline]] inline void stream(float* to, Vector v) {
+#if defined(__AVX512F__)
+    if (reinterpret_cast<uintptr_t>(to) % kRegisterBytes == 0) return _mm512_stream_ps(to, v);
+#endif
+    store(to, v);
+}
+[[gnu::always_inline]] inline void stream(float* to, Vector v, int64_t count) {
+    if (count >= kLanes) return stream(to, v);
+    store(to, v, count);
+}
+[[gnu::always_inline]] inline void end_stream() {
+#if defined(__AVX512F__)
+    _mm_sfence();
+#endif
 }
 
 [[gnu::always_inline]] inline int64_t smaller(int64_t a, int64_t b) {
