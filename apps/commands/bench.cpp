@@ -59,7 +59,7 @@ Tensor input_tensor(const BenchRunOptions& options, const char* name, int64_t si
 // Where the time of a photo goes: medians of so many runs, step by step.
 Json::Array time_steps(const BenchRunOptions& options, const Exec& exec, Runner& runner,
                        const std::vector<Tensor>& in, Console& console) {
-    const Ceiling ceiling = measure_ceiling(exec);
+    const Ceiling before = measure_ceiling(exec);
     const std::vector<std::unique_ptr<Step>>& steps = runner.plan().steps;
     std::vector<std::vector<double>> times(steps.size());
     for (int64_t i = 0; i < options.runs; ++i) {
@@ -67,6 +67,10 @@ Json::Array time_steps(const BenchRunOptions& options, const Exec& exec, Runner&
         for (size_t s = 0; s < steps.size(); ++s)
             times[s].push_back(runner.step_seconds()[s] * 1e3);
     }
+    // A machine that others use is not always as fast: the better of two moments.
+    const Ceiling after = measure_ceiling(exec);
+    const Ceiling ceiling{std::max(before.gflops, after.gflops),
+                          std::max(before.gigabytes_per_second, after.gigabytes_per_second)};
     console.print(format("here and now: %.0f GFLOP/s in registers, %.1f GB/s copied",
                          ceiling.gflops, ceiling.gigabytes_per_second));
     console.print(format("%-24s %-44s %-12s %9s %9s %6s", "step", "problem", "kernel", "median ms",
@@ -75,7 +79,9 @@ Json::Array time_steps(const BenchRunOptions& options, const Exec& exec, Runner&
     for (size_t s = 0; s < steps.size(); ++s) {
         std::sort(times[s].begin(), times[s].end());
         const double median = times[s][times[s].size() / 2];
-        const double floor = ceiling.floor(steps[s]->products(), double(steps[s]->weight_bytes()));
+        const Shape& y = runner.plan().buffers[size_t(steps[s]->output)].shape;
+        const double bytes = double(steps[s]->weight_bytes() + y.numel() * int64_t{sizeof(float)});
+        const double floor = ceiling.floor(steps[s]->products(), bytes);
         const double gflops = 2 * steps[s]->products() / median / 1e6;
         console.print(format("%-24s %-44s %-12s %9.3f %9.1f %4.0f %%", steps[s]->name.c_str(),
                              steps[s]->problem().c_str(), steps[s]->implementation().c_str(),
@@ -189,7 +195,7 @@ Command bench_infer_command() {
         .within(0, 1 << 20);
     command.add("--steps", options.steps,
                 "Also step by step: products its kernel makes a second, and the share of the floor "
-                "(products or weights at the rates measured then)");
+                "(products, or weights and outputs, at the rates measured then)");
     add_weights_option(command, options.weights);
     command.add("--input", options.input,
                 "Tensors x and copy (.safetensors) instead of random ones");

@@ -85,11 +85,10 @@ void finish_tile(const float* products, int64_t stride, int64_t count,
                 float* to = y[r] + at * pixel + h;
                 const float *b0 = bias[r][at] + h, *b1 = bias[r][at + 1] + h;
                 const int64_t lanes = channels - h;
-                stream(to, activated<kEpilogue>(even[1] + even[a] + load(b0, lanes)), lanes);
-                stream(to + pixel, activated<kEpilogue>(odd[1] + odd[a] + load(b1, lanes)), lanes);
+                store(to, activated<kEpilogue>(even[1] + even[a] + load(b0, lanes)), lanes);
+                store(to + pixel, activated<kEpilogue>(odd[1] + odd[a] + load(b1, lanes)), lanes);
             }
         }
-    end_stream();
 }
 
 void finish(const float* products, int64_t stride, int64_t count, const float* const* const bias[2],
