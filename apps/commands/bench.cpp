@@ -98,6 +98,8 @@ Json::Array time_steps(const BenchRunOptions& options, const Exec& exec, Runner&
 
 int run_bench_infer(const BenchRunOptions& options, Console& console) {
     check_size(options.size);
+    if (options.steps && options.simple_path)
+        throw UsageError("--steps: the simple path has no plan, so no steps");
     const Exec exec = exec_for(options, console);
     choose_path(options);
     std::unique_ptr<ColorNet> net =

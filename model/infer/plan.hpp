@@ -3,8 +3,8 @@
 //
 // A photo with small maps runs step by step. A larger one runs in bands: every map keeps only the
 // rows that later steps still need (line buffers, nothing is computed twice), so memory does not
-// depend on the photo's height. What a step needs of its inputs is all that an op declares (input_rows);
-// the schedule follows from playing it through.
+// depend on the photo's height. What a step needs of its inputs is all that an op declares
+// (input_rows); the schedule follows from playing it through.
 #pragma once
 #include "model/infer/step.hpp"
 

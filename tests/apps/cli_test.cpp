@@ -267,6 +267,14 @@ TEST_CASE("the other commands keep their keys") {
     };
     check_keys(bench({"bench", "infer"}), {"size", "median_ms", "min_ms", "max_ms", "peak_rss_mib",
                                            "gmacs", "device", "threads", "path"});
+    const Json steps = bench({"bench", "infer", "--steps"}).at("steps");
+    CHECK(steps.array().size() > 20);
+    for (const Json& step : steps.array()) {
+        check_keys(step, {"step", "problem", "implementation", "median_ms", "gflops", "floor_ms"});
+        CHECK(step.at("median_ms").number() > 0);
+        CHECK(step.at("floor_ms").number() > 0);
+    }
+    CHECK(run({"bench", "infer", "--steps", "--path", "simple"}).code == 2);
     check_keys(bench({"bench", "train", "--batch", "2"}),
                {"median_ms", "images_per_second", "peak_rss_mib", "device", "precision"});
     check_keys(bench({"bench", "ops", "--filter", "linear"}).at("ops").array().at(0),

@@ -189,6 +189,7 @@ TEST_CASE("live buffers of a plan never overlap, and memory does not grow with t
             }
         return plan.arena_bytes;
     };
+    CHECK(arena(512, {}) == arena(512, {.band_rows = 512}));  // small maps: in one go
     CHECK(arena(1024, {.band_rows = 32}) == arena(4096, {.band_rows = 32}));
     CHECK(arena(1024, {.band_rows = 32}) < arena(1024, {}) / 4);
     const int64_t limit = arena(1024, {.band_rows = 64});
