@@ -64,38 +64,46 @@ Console::Console()
 }
 
 void Console::line(const std::string& text) {
-    clear_progress();
+    clear_bar();
     std::fprintf(stderr, "%s\n", text.c_str());
 }
 
 void Console::print(const std::string& text) {
     if (options.json) return;
-    clear_progress();
+    const std::lock_guard lock(mutex_);
+    clear_bar();
     std::printf("%s\n", printable(text, '\n').c_str());
     std::fflush(stdout);
 }
 
 void Console::result(const Json& object) {
     if (!options.json) return;
-    clear_progress();
+    const std::lock_guard lock(mutex_);
+    clear_bar();
     std::printf("%s\n", object.dump().c_str());
     std::fflush(stdout);
 }
 
 void Console::note(const std::string& text) {
-    if (!options.quiet) line(printable(text));
+    if (options.quiet) return;
+    const std::lock_guard lock(mutex_);
+    line(printable(text));
 }
 
 void Console::detail(const std::string& text) {
-    if (options.verbose) line(printable(text));
+    if (!options.verbose) return;
+    const std::lock_guard lock(mutex_);
+    line(printable(text));
 }
 
 void Console::error(const std::string& text) {
+    const std::lock_guard lock(mutex_);
     line((colors_ ? "\033[1;31mlumachrome:\033[0m " : "lumachrome: ") + printable(text));
 }
 
 void Console::progress(double share, const std::string& text) {
     if (options.quiet) return;
+    const std::lock_guard lock(mutex_);
     const Clock::time_point now = Clock::now();
     if (now - last_progress_ < (terminal_ ? 100ms : 10000ms)) return;
     last_progress_ = now;
@@ -117,6 +125,11 @@ void Console::progress(double share, const std::string& text) {
 }
 
 void Console::clear_progress() {
+    const std::lock_guard lock(mutex_);
+    clear_bar();
+}
+
+void Console::clear_bar() {
     if (bar_shown_) std::fputs("\r\033[K", stderr);
     bar_shown_ = false;
 }

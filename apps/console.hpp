@@ -2,6 +2,7 @@
 // one object and nothing else.
 #pragma once
 #include <chrono>
+#include <mutex>
 #include <string>
 
 #include "tensor/json.hpp"
@@ -12,6 +13,7 @@ struct ConsoleOptions {
     bool json = false, quiet = false, verbose = false;
 };
 
+// Threads may share one.
 class Console {
   public:
     Console();
@@ -34,6 +36,8 @@ class Console {
 
   private:
     void line(const std::string& text);
+    void clear_bar();
+    std::mutex mutex_;
     bool terminal_, colors_;
     bool bar_shown_ = false;
     std::chrono::steady_clock::time_point last_progress_;

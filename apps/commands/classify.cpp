@@ -19,16 +19,14 @@ int run_classify(const ClassifyOptions& options, Console& console) {
     if (!colorizer.spec().use_global) throw ModelError(weights + ": this model has no class head");
 
     Json::Array images;
-    const int code =
-        for_each_photo(photos, console, images, [&](const PhotoPath& photo, Json& record) {
-            const auto scores =
-                colorizer.classify(read_image(photo.path, {.max_pixels = options.max_pixels}));
-            record.set("scene", scene_json(scores, options.top));
-            console.print(photo.path);
-            for (size_t i = 0; i < scores.size() && static_cast<int64_t>(i) < options.top; ++i)
-                console.print(format("  %5.1f %%  ", 100 * scores[i].probability) +
-                              scores[i].label);
-        });
+    const int code = for_each_photo(photos, 1, console, images, [&](size_t photo, Json& record) {
+        const auto scores =
+            colorizer.classify(read_image(photos[photo].path, {.max_pixels = options.max_pixels}));
+        record.set("scene", scene_json(scores, options.top));
+        console.print(photos[photo].path);
+        for (size_t i = 0; i < scores.size() && static_cast<int64_t>(i) < options.top; ++i)
+            console.print(format("  %5.1f %%  ", 100 * scores[i].probability) + scores[i].label);
+    });
     Json summary;
     summary.set("images", std::move(images));
     summary.set("device", exec.device.str());

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <mutex>
+#include <shared_mutex>
 
 #include "apps/commands/commands.hpp"
 #include "apps/commands/photos.hpp"
@@ -140,49 +142,102 @@ void check_not_stopped() {
     if (stop_requested()) throw Error("stopped, nothing written");
 }
 
-// Row by row into the file, which appears once it is whole; standard output gets it at the end, so
-// that an error in between leaves nothing there either.
-Colorization color_file(Colorizer& colorizer, const Image& photo, const Target& target,
-                        const ColorizeOptions& options, double& encode_milliseconds) {
-    std::optional<AtomicFile> file;
-    std::vector<uint8_t> piped;
-    if (target.path != "-") file.emplace(target.path, options.overwrite);
-    const auto encoder = make_encoder(merged(photo), target.format, options.quality,
-                                      [&](std::span<const uint8_t> bytes) {
-                                          if (file)
-                                              file->write(bytes);
-                                          else
-                                              piped.insert(piped.end(), bytes.begin(), bytes.end());
-                                      });
-    Colorization result =
-        colorizer.colorize(photo, options.settings, [&](const uint8_t* rows, int64_t count) {
+// Colours photos, several at a time: while the network, with all threads, works on one, others are
+// decoded and encoded, each by one thread.
+class Batch {
+  public:
+    Batch(Colorizer& colorizer, const ColorizeOptions& options, size_t photos, int threads)
+        : colorizer_(colorizer), options_(options) {
+        constexpr size_t kMost = 4;
+        if (options.settings.max_memory == 0)
+            at_a_time_ = static_cast<int>(std::min({photos, size_t(threads), kMost}));
+    }
+    int at_a_time() const { return at_a_time_; }
+
+    struct Times {  // milliseconds
+        double decode = 0, encode = 0, total = 0;
+    };
+    Colorization color_file(const PhotoPath& photo, const Target& target, Json& record,
+                            Times& times) {
+        // A large photo has the memory for itself.
+        std::shared_lock among_others(alone_, std::defer_lock);
+        std::unique_lock by_itself(alone_, std::defer_lock);
+        std::error_code ignored;
+        const bool large =
+            at_a_time_ == 1 || photo.path == "-" || fs::file_size(photo.path, ignored) > kLargeFile;
+        large ? by_itself.lock() : among_others.lock();
+        check_not_stopped();
+
+        const Clock::time_point start = Clock::now();
+        const Image image = read_image(photo.path, {.max_pixels = options_.max_pixels});
+        times.decode = milliseconds_since(start);
+        record.set("width", image.width);
+        record.set("height", image.height);
+        check_fits(image, target, photo.path);
+        const bool row_by_row = large || image.bytes.size() > kLargeImage;
+        Colorization result = write_colored(image, target, row_by_row, times.encode);
+        times.total = milliseconds_since(start);
+        return result;
+    }
+
+  private:
+    static constexpr uintmax_t kLargeFile = 8 << 20;
+    static constexpr size_t kLargeImage = 64 << 20;  // bytes; its result is not kept as well
+    static constexpr int64_t kEncodedRows = 64;      // at a time
+
+    // Into a file that appears once it is whole; standard output gets it at the end, so that an
+    // error in between leaves nothing there either.
+    Colorization write_colored(const Image& photo, const Target& target, bool row_by_row,
+                               double& encode_milliseconds) {
+        std::optional<AtomicFile> file;
+        std::vector<uint8_t> piped;
+        if (target.path != "-") file.emplace(target.path, options_.overwrite);
+        const auto encoder = make_encoder(
+            merged(photo), target.format, options_.quality, [&](std::span<const uint8_t> bytes) {
+                if (file)
+                    file->write(bytes);
+                else
+                    piped.insert(piped.end(), bytes.begin(), bytes.end());
+            });
+        const auto encode = [&](const uint8_t* rows, int64_t count) {
             check_not_stopped();
             const Clock::time_point start = Clock::now();
             encoder->write(rows, count);
             encode_milliseconds += milliseconds_since(start);
-        });
-    const Clock::time_point start = Clock::now();
-    encoder->finish();
-    if (file) {
-        file->commit();
-    } else {
-        write_stdout(piped);
-        if (std::fflush(stdout) != 0) throw ResourceError("standard output: cannot write");
+        };
+        Colorization result;
+        if (row_by_row) {
+            const std::lock_guard lock(network_);
+            result = colorizer_.colorize(photo, options_.settings, encode);
+        } else {
+            Colorized colored = [&] {
+                const std::lock_guard lock(network_);
+                return colorizer_.colorize(photo, options_.settings);
+            }();
+            const Image& image = colored.image;
+            for (int64_t row = 0; row < image.height; row += kEncodedRows)
+                encode(image.bytes.data() + row * image.row_bytes(),
+                       std::min(kEncodedRows, image.height - row));
+            result = std::move(colored);
+        }
+        const Clock::time_point start = Clock::now();
+        encoder->finish();
+        if (file) {
+            file->commit();
+        } else {
+            write_stdout(piped);
+            if (std::fflush(stdout) != 0) throw ResourceError("standard output: cannot write");
+        }
+        encode_milliseconds += milliseconds_since(start);
+        return result;
     }
-    encode_milliseconds += milliseconds_since(start);
-    return result;
-}
 
-// The colorizer knows its weights, not their file.
-Colorization colored(Colorizer& colorizer, const Image& photo, const Target& target,
-                     const ColorizeOptions& options, const std::string& weights,
-                     double& encode_milliseconds) {
-    try {
-        return color_file(colorizer, photo, target, options, encode_milliseconds);
-    } catch (const ModelError& error) {
-        throw ModelError(weights + ": " + error.what());
-    }
-}
+    Colorizer& colorizer_;
+    const ColorizeOptions& options_;
+    int at_a_time_ = 1;
+    std::mutex network_;       // one photo at a time
+    std::shared_mutex alone_;  // held by all; by a large photo alone
+};
 
 int run_colorize(const ColorizeOptions& options, Console& console) {
     const Exec exec = exec_for(options, console);
@@ -194,39 +249,34 @@ int run_colorize(const ColorizeOptions& options, Console& console) {
 
     stop_on_signals();
     Json::Array images;
-    size_t next = 0;
+    Batch batch(colorizer, options, photos.size(), exec.threads);
     const int code =
-        for_each_photo(photos, console, images, [&](const PhotoPath& photo, Json& record) {
+        for_each_photo(photos, batch.at_a_time(), console, images, [&](size_t i, Json& record) {
             check_not_stopped();
-            const Target& target = targets[next++];
+            const Target& target = targets[i];
             record.set("output", target.path);
             if (options.skip_existing && target.path != "-" && exists(target.path)) {
                 record.set("skipped", true);
                 return console.note(target.path + ": exists already, skipped");
             }
             check_target(target, options);
-            const Clock::time_point start = Clock::now();
-            const Image image = read_image(photo.path, {.max_pixels = options.max_pixels});
-            const double decode_milliseconds = milliseconds_since(start);
-            record.set("width", image.width);
-            record.set("height", image.height);
-            check_fits(image, target, photo.path);
-
-            double encode_milliseconds = 0;
-            const Colorization result =
-                colored(colorizer, image, target, options, weights, encode_milliseconds);
-            const double total_milliseconds = milliseconds_since(start);
-
+            Batch::Times times;
+            Colorization result;
+            try {
+                result = batch.color_file(photos[i], target, record, times);
+            } catch (const ModelError& error) {  // the colorizer does not know its file
+                throw ModelError(weights + ": " + error.what());
+            }
             record.set("network_width", result.network_width);
             record.set("network_height", result.network_height);
             record.set("scene", scene_json(result.scene, kScenesShown));
-            record.set("milliseconds", Json::Object{{"decode", decode_milliseconds},
+            record.set("milliseconds", Json::Object{{"decode", times.decode},
                                                     {"network", result.network_milliseconds},
-                                                    {"encode", encode_milliseconds},
-                                                    {"total", total_milliseconds}});
-            std::string line = photo.path + " -> " + target.path +
-                               format(" (%ldx%ld, %.2f s", long{image.width}, long{image.height},
-                                      total_milliseconds / 1000);
+                                                    {"encode", times.encode},
+                                                    {"total", times.total}});
+            std::string line = photos[i].path + " -> " + target.path +
+                               format(" (%ldx%ld, %.2f s", record.at("width").integer(),
+                                      record.at("height").integer(), times.total / 1000);
             if (!result.scene.empty())
                 line += format(", %s %.0f %%", result.scene[0].label.c_str(),
                                100 * result.scene[0].probability);

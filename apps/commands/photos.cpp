@@ -3,10 +3,13 @@
 #include <glob.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <filesystem>
+#include <thread>
 
 #include "apps/exit_code.hpp"
+#include "apps/stop.hpp"
 #include "model/colorizer.hpp"
 #include "tensor/error.hpp"
 #include "tensor/storage.hpp"
@@ -77,31 +80,45 @@ std::vector<PhotoPath> find_photos(const std::vector<std::string>& inputs, bool 
     return photos;
 }
 
-int for_each_photo(const std::vector<PhotoPath>& photos, Console& console, Json::Array& records,
-                   const std::function<void(const PhotoPath&, Json& record)>& work) {
-    int failed = 0, code = kOk;
-    for (size_t i = 0; i < photos.size(); ++i) {
-        if (photos.size() > 1)
-            console.progress(double(i) / double(photos.size()),
-                             format("%zu/%zu ", i, photos.size()) + photos[i].path);
-        Json record;
-        record.set("input", photos[i].path);
-        try {
-            work(photos[i], record);
-        } catch (const std::exception& error) {
-            const std::string text = message(error);
-            // Errors below the codec (memory, the network) do not know the photo.
-            const bool named = text.find(photos[i].path) != text.npos || photos[i].path == "-";
-            console.error(named ? text : photos[i].path + ": " + text);
-            record.set("error", text);
-            code = exit_code(error);
-            ++failed;
+int for_each_photo(const std::vector<PhotoPath>& photos, int at_a_time, Console& console,
+                   Json::Array& records, const std::function<void(size_t i, Json& record)>& work) {
+    records.assign(photos.size(), {});
+    std::atomic<size_t> next = 0;
+    std::atomic<int> failed = 0, code = kOk;
+    const auto take_photos = [&] {
+        for (size_t i; !stop_requested() && (i = next++) < photos.size();) {
+            if (photos.size() > 1)
+                console.progress(double(i) / double(photos.size()),
+                                 format("%zu/%zu ", i, photos.size()) + photos[i].path);
+            Json record;
+            record.set("input", photos[i].path);
+            try {
+                work(i, record);
+            } catch (const std::exception& error) {
+                const std::string text = message(error);
+                // Errors below the codec (memory, the network) do not know the photo.
+                const bool named = text.find(photos[i].path) != text.npos || photos[i].path == "-";
+                console.error(named ? text : photos[i].path + ": " + text);
+                record.set("error", text);
+                code = exit_code(error);
+                ++failed;
+            }
+            records[i] = std::move(record);
+            release_cached_storage();  // the next photo has other sizes
         }
-        records.push_back(std::move(record));
-        release_cached_storage();  // the next photo has other sizes
+    };
+    {
+        std::vector<std::jthread> others;
+        for (int i = 1; i < at_a_time; ++i) others.emplace_back(take_photos);
+        take_photos();
     }
     console.clear_progress();
-    return failed == 0 || photos.size() == 1 ? code : kSomeFailed;
+    const size_t begun = std::min<size_t>(next, photos.size()), left = photos.size() - begun;
+    for (size_t i = begun; i < photos.size(); ++i)
+        records[i] = Json::Object{{"input", photos[i].path}, {"error", "stopped, not begun"}};
+    if (left > 0)
+        console.error(format("stopped with %zu of %zu photos to go", left, photos.size()));
+    return failed == 0 || photos.size() == 1 ? code.load() : kSomeFailed;
 }
 
 Json scene_json(const std::vector<SceneScore>& scores, int64_t top) {

@@ -20,11 +20,12 @@ struct PhotoPath {
 // photos.
 std::vector<PhotoPath> find_photos(const std::vector<std::string>& inputs, bool recursive);
 
-// Calls `work` for each photo with the record it fills. A failure becomes a line on stderr and
-// `error` in the record, and the next photo is taken. Returns the exit code: the photo's own when
-// it was the only one, else kSomeFailed.
-int for_each_photo(const std::vector<PhotoPath>& photos, Console& console, Json::Array& records,
-                   const std::function<void(const PhotoPath&, Json& record)>& work);
+// Calls `work` for photos[i] with the record it fills, for so many photos at a time, each on a
+// thread of its own. A failure becomes a line on stderr and `error` in the record, and the next
+// photo is taken, unless stop_requested(). Returns the exit code: the photo's own when it was the
+// only one, else kSomeFailed.
+int for_each_photo(const std::vector<PhotoPath>& photos, int at_a_time, Console& console,
+                   Json::Array& records, const std::function<void(size_t i, Json& record)>& work);
 
 // The first `top` as [{label, probability}].
 Json scene_json(const std::vector<SceneScore>& scores, int64_t top);

@@ -147,6 +147,36 @@ TEST_CASE("colorize takes folders, patterns and pipes, and goes on after a bad p
     CHECK(place.colorize({"-", "--json"}, place.photo).code == 2);
 }
 
+TEST_CASE("photos coloured several at a time come out as each alone, and are reported in order") {
+    const Place place;
+    fs::create_directories(place / "album");
+    constexpr int kPhotos = 12;
+    for (int i = 0; i < kPhotos; ++i)
+        write_image(place / ("album/" + std::to_string(10 + i) + ".png"),
+                    striped(30 + 7 * i, 90 - i), true);
+    write_bytes(place / "album/155.png", {1, 2, 3});
+    const auto colorize = [&](const std::string& folder, const std::string& threads) {
+        return Process({"colorize", place / "album", "-o", folder + "/", "--json", "--weights",
+                        place.weights, "--threads", threads},
+                       "/dev/null")
+            .wait();
+    };
+    const Finished together = colorize(place / "together", "4");
+    CHECK(together.code == 5);
+    CHECK(colorize(place / "alone", "1").code == 5);
+
+    const Json report = Json::parse(together.out);
+    const Json::Array& images = report.at("images").array();
+    REQUIRE(images.size() == kPhotos + 1);
+    for (size_t i = 1; i < images.size(); ++i)
+        CHECK(images[i - 1].at("input").string() < images[i].at("input").string());
+    int same = 0;
+    for (const auto& entry : fs::directory_iterator(place / "alone"))
+        same += read_file(entry.path().string()) ==
+                read_file(place / ("together/" + entry.path().filename().string()));
+    CHECK(same == kPhotos);
+}
+
 TEST_CASE("colorize keeps to --max-memory, with the same bytes, or says what is missing") {
     const Place p;
     const std::string tall = p.here / "tall.png";
