@@ -165,7 +165,10 @@ class Batch {
         std::error_code ignored;
         const bool large =
             at_a_time_ == 1 || photo.path == "-" || fs::file_size(photo.path, ignored) > kLargeFile;
-        large ? by_itself.lock() : among_others.lock();
+        if (large)
+            by_itself.lock();
+        else
+            among_others.lock();
         check_not_stopped();
 
         const Clock::time_point start = Clock::now();
