@@ -33,7 +33,7 @@ install_packages() {
 # up_to_date BINARY: nothing that it is built from is newer.
 up_to_date() {
     [ -x "$1" ] && [ -z "$(cd "$root" && find meson.build meson_options.txt tensor image autograd layers model \
-        train apps ${2:-} -newer "$1" \( -name '*.?pp' -o -name 'meson*' \) -print -quit 2>/dev/null)" ]
+        train apps ${2:-} -newer "$1" \( -name '*.?pp' -o -name '*.cu*' -o -name 'meson*' \) -print -quit 2>/dev/null)" ]
 }
 
 # build_targets TARGET...

@@ -24,8 +24,13 @@ Tensor basis(const Shape& shape, int64_t index) {
     return t;
 }
 
+// In double, where the CPU can read it.
+Tensor here(const Tensor& t) {
+    return t.to(Device{}).to(DType::f64);
+}
+
 Duals duals(const Tensor& value, const Tensor* direction) {
-    const Tensor wide = value.to(DType::f64);
+    const Tensor wide = here(value);
     Duals out(static_cast<size_t>(wide.numel()));
     for (size_t i = 0; i < out.size(); ++i)
         out[i] = {wide.data<double>()[i], direction ? direction->data<double>()[i] : 0};
@@ -47,7 +52,7 @@ double relative(const Inner& a, const Inner& b) {
 }
 
 Inner inner(const Tensor& a, const Tensor& b) {
-    const Tensor wa = a.to(DType::f64), wb = b.to(DType::f64);
+    const Tensor wa = here(a), wb = here(b);
     Inner result;
     for (int64_t i = 0; i < wa.numel(); ++i)
         result.add(wa.data<double>()[i] * wb.data<double>()[i]);
@@ -56,7 +61,7 @@ Inner inner(const Tensor& a, const Tensor& b) {
 
 // Largest difference, relative to the largest value.
 double max_relative(const Tensor& a, const Tensor& b) {
-    const Tensor wa = a.to(DType::f64), wb = b.to(DType::f64);
+    const Tensor wa = here(a), wb = here(b);
     double error = 0, scale = 1e-300;
     for (int64_t i = 0; i < wa.numel(); ++i) {
         const double difference = std::fabs(wa.data<double>()[i] - wb.data<double>()[i]);
@@ -71,14 +76,15 @@ class Trial {
   public:
     Trial(const OpCase& c, const Exec& exec, DType dtype, Random& random) : case_(c), exec_(exec) {
         std::vector<Shape> shapes;
-        for (const Tensor& input : c.inputs) {
-            inputs_.push_back(input.to(dtype));
-            shapes.push_back(input.shape());
+        for (size_t k = 0; k < c.inputs.size(); ++k) {
+            const bool wide = dtype == DType::bf16 && k >= c.first_parameter;
+            inputs_.push_back(c.inputs[k].to(wide ? DType::f32 : dtype).to(exec.device));
+            shapes.push_back(c.inputs[k].shape());
         }
-        output = Tensor::empty(c.op->infer(shapes), dtype);
+        output = Tensor::empty(c.op->infer(shapes), dtype, exec.device);
         output.fill(std::numeric_limits<double>::quiet_NaN());
         c.op->forward(exec, inputs_, output, &saved_);
-        dout = random_like(output.shape(), random).to(dtype);
+        dout = random_like(output.shape(), random).to(dtype).to(exec.device);
         grads = backward(std::vector<bool>(c.inputs.size(), true), nullptr);
     }
 
@@ -92,7 +98,7 @@ class Trial {
             if (prefill) {
                 result[k] = (*prefill)[k].clone();
             } else {
-                result[k] = Tensor::empty(inputs_[k].shape(), inputs_[k].dtype());
+                result[k] = Tensor::empty(inputs_[k].shape(), inputs_[k].dtype(), exec_.device);
                 result[k].fill(std::numeric_limits<double>::quiet_NaN());
             }
             din[k] = {result[k], prefill ? 1.0f : 0.0f};
@@ -117,10 +123,10 @@ class Trial {
     // phi(h) = <dout, f(x + h v)> with v along input k.
     double phi(size_t k, const Tensor& v, double h) const {
         std::vector<Tensor> moved = inputs_;
-        moved[k] = inputs_[k].clone();
-        for (int64_t i = 0; i < v.numel(); ++i)
-            moved[k].data<double>()[i] += h * v.data<double>()[i];
-        Tensor out = Tensor::empty(output.shape(), output.dtype());
+        const Tensor at = inputs_[k].to(Device{}).clone();
+        for (int64_t i = 0; i < v.numel(); ++i) at.data<double>()[i] += h * v.data<double>()[i];
+        moved[k] = at.to(exec_.device);
+        Tensor out = Tensor::empty(output.shape(), output.dtype(), exec_.device);
         case_.op->forward(exec_, moved, out, nullptr);
         return inner(dout, out).sum;
     }
@@ -149,10 +155,14 @@ constexpr double kOpStep = 1e-3, kNetworkStep = 2e-4;
 std::vector<GradCheck> check_op(const OpCase& c, const Exec& exec,
                                 const std::string& implementation, uint64_t seed) {
     std::vector<GradCheck> checks;
-    for (DType dtype : {DType::f64, DType::f32}) {
+    std::vector<DType> dtypes = {DType::f64, DType::f32};
+    if (exec.device.kind == Device::cuda && c.bf16) dtypes.push_back(DType::bf16);
+    for (DType dtype : dtypes) {
         Random random(seed, Random::Purpose::test);
         const std::string type = name(dtype);
-        const double tolerance = dtype == DType::f32 ? kDualToleranceF32 : kDualToleranceF64;
+        const double tolerance = dtype == DType::bf16  ? kDualToleranceBf16
+                                 : dtype == DType::f32 ? kDualToleranceF32
+                                                       : kDualToleranceF64;
         const auto record = [&](const std::string& what, double error, double limit) {
             checks.push_back(
                 {c.op->name(), implementation, c.description + ": " + what, error, limit});
@@ -166,7 +176,9 @@ std::vector<GradCheck> check_op(const OpCase& c, const Exec& exec,
 
         std::vector<Tensor> prefill(c.inputs.size());
         for (size_t k = 0; k < c.inputs.size(); ++k)
-            prefill[k] = random_like(c.inputs[k].shape(), random).to(dtype);
+            prefill[k] = random_like(c.inputs[k].shape(), random)
+                             .to(trial.grads[k].defined() ? trial.grads[k].dtype() : dtype)
+                             .to(exec.device);
         const std::vector<Tensor> accumulated =
             trial.backward(std::vector<bool>(c.inputs.size(), true), &prefill);
 
@@ -186,7 +198,7 @@ std::vector<GradCheck> check_op(const OpCase& c, const Exec& exec,
                 const Inner backward = inner(trial.grads[k], v);
                 const Duals jv = trial.define(static_cast<int>(k), v);
                 Inner forward;
-                const Tensor dout = trial.dout.to(DType::f64);
+                const Tensor dout = here(trial.dout);
                 for (size_t i = 0; i < jv.size(); ++i)
                     forward.add(dout.data<double>()[i] * jv[i].derivative);
                 record("dual " + type + input + " " + label, relative(forward, backward),
@@ -198,9 +210,9 @@ std::vector<GradCheck> check_op(const OpCase& c, const Exec& exec,
                 record("finite f64" + input + " " + label, relative(quotient, backward),
                        kFiniteTolerance);
             }
-            Tensor sum = prefill[k].to(DType::f64).clone();
+            const Tensor sum = here(prefill[k]).clone(), grad = here(trial.grads[k]);
             for (int64_t i = 0; i < sum.numel(); ++i)
-                sum.data<double>()[i] += trial.grads[k].item(i);
+                sum.data<double>()[i] += grad.data<double>()[i];
             record("accumulate " + type + input, max_relative(accumulated[k], sum), tolerance);
 
             std::vector<bool> only(c.inputs.size());

@@ -25,6 +25,9 @@ struct OpCase {
     std::vector<Tensor> inputs;
     std::vector<bool> differentiable;  // by input
     bool smooth = true;                // no kink within reach of a finite difference
+    // Inputs from this one on are parameters: f32 where the others are bf16.
+    size_t first_parameter = SIZE_MAX;
+    bool bf16 = true;  // takes bf16 on a GPU
 };
 
 struct GradCheck {
@@ -33,8 +36,10 @@ struct GradCheck {
     bool passed() const { return relative_error <= tolerance; }  // false for NaN
 };
 
-// Tolerances, each a multiple of the dtype's rounding: sums here have at most a few thousand terms.
-inline constexpr double kDualToleranceF32 = 1e-5, kDualToleranceF64 = 1e-11;
+// Tolerances, each a multiple of the dtype's rounding: sums here have at most a few thousand terms,
+// and are kept in f32 where the values are bf16 (which rounds by 2^-9; four roundings).
+inline constexpr double kDualToleranceF32 = 1e-5, kDualToleranceF64 = 1e-11,
+                        kDualToleranceBf16 = 1.6e-2;
 inline constexpr double kFiniteTolerance = 1e-7;
 
 // All checks of one case with the currently chosen implementation: value against the definition,

@@ -18,7 +18,7 @@ inline const char* name(Activation a) {
 }
 
 template <class T>
-T activate_reference(Activation activation, T x) {
+constexpr T activate_reference(Activation activation, T x) {
     using std::exp;
     if (activation == Activation::relu) return x < T(0) ? T(0) : x;
     return T(1) / (T(1) + exp(-x));
@@ -30,6 +30,7 @@ struct ActivationKernel {
 };
 using ActivationImpl = Implementation<Shape, ActivationKernel>;
 std::span<const ActivationImpl> activation_cpu();
+std::span<const ActivationImpl> activation_cuda();
 
 struct ActivationOp : Op {
     explicit ActivationOp(Activation a) : activation(a) {}

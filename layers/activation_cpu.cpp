@@ -39,7 +39,8 @@ void backward(const Exec& exec, Activation activation, const Tensor& y, const Te
 constexpr ActivationImpl kImplementations[] = {{"loop", accepts_all, {forward, backward}}};
 
 const ActivationKernel& kernel(const Exec& exec, const Shape& shape) {
-    return choose("activation", implementations(exec.device, activation_cpu), shape);
+    return choose("activation", implementations(exec.device, activation_cpu, activation_cuda),
+                  shape);
 }
 
 }  // namespace

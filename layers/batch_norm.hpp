@@ -81,6 +81,7 @@ struct BatchNormKernel {
 };
 using BatchNormImpl = Implementation<BatchNormProblem, BatchNormKernel>;
 std::span<const BatchNormImpl> batch_norm_cpu();
+std::span<const BatchNormImpl> batch_norm_cuda();
 
 // Inputs x, gamma, beta. In training the running statistics are updated in place, once per recorded
 // forward run.

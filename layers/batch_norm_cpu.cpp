@@ -222,7 +222,8 @@ BatchNormProblem problem_of(const Shape& x) {
 }
 
 const BatchNormKernel& kernel(const Exec& exec, const BatchNormProblem& problem) {
-    return choose("batch_norm", implementations(exec.device, batch_norm_cpu), problem);
+    return choose("batch_norm", implementations(exec.device, batch_norm_cpu, batch_norm_cuda),
+                  problem);
 }
 
 // Moments of the own rows -> moments of everybody's; returns the number of these rows. The mean
@@ -336,7 +337,8 @@ void BatchNormOp::define(std::span<const View<const Dual>> in, View<Dual> y) con
     if (batch) {
         batch_norm_train_reference<Dual>(in[0], in[1], in[2], y);
     } else {
-        const Tensor mean = running_mean.to(DType::f64), variance = running_variance.to(DType::f64);
+        const Tensor mean = running_mean.to(Device{}).to(DType::f64);
+        const Tensor variance = running_variance.to(Device{}).to(DType::f64);
         batch_norm_eval_reference<Dual>(in[0], in[1], in[2], mean.view<const double>(),
                                         variance.view<const double>(), y);
     }

@@ -19,7 +19,7 @@ Conv2dProblem conv2d_problem(const Conv2dSpec& spec, const Shape& x, const Shape
 }
 
 const Conv2dKernel& choose_conv2d(const Exec& exec, const Conv2dProblem& problem) {
-    return choose("conv2d", implementations(exec.device, conv2d_cpu), problem);
+    return choose("conv2d", implementations(exec.device, conv2d_cpu, conv2d_cuda), problem);
 }
 
 Shape Conv2dOp::infer(std::span<const Shape> in) const {

@@ -64,6 +64,7 @@ struct Conv2dKernel {
 };
 using Conv2dImpl = Implementation<Conv2dProblem, Conv2dKernel>;
 std::span<const Conv2dImpl> conv2d_cpu();
+std::span<const Conv2dImpl> conv2d_cuda();
 const Conv2dKernel& choose_conv2d(const Exec& exec, const Conv2dProblem& problem);
 
 // db = beta db + column sums of dy [rows, K]; also the bias gradient of a linear layer.

@@ -37,6 +37,7 @@ struct CrossEntropyKernel {
 };
 using CrossEntropyImpl = Implementation<Shape, CrossEntropyKernel>;
 std::span<const CrossEntropyImpl> cross_entropy_cpu();
+std::span<const CrossEntropyImpl> cross_entropy_cuda();
 
 struct CrossEntropyOp : Op {
     explicit CrossEntropyOp(Labels l) : labels(std::move(l)) {}

@@ -40,7 +40,8 @@ void backward(const Exec&, const Labels& labels, const Tensor& z, const Tensor& 
 constexpr CrossEntropyImpl kImplementations[] = {{"loop", accepts_all, {forward, backward}}};
 
 const CrossEntropyKernel& kernel(const Exec& exec, const Shape& shape) {
-    return choose("cross_entropy", implementations(exec.device, cross_entropy_cpu), shape);
+    return choose("cross_entropy",
+                  implementations(exec.device, cross_entropy_cpu, cross_entropy_cuda), shape);
 }
 
 }  // namespace

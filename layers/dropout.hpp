@@ -26,6 +26,7 @@ struct DropoutKernel {
 };
 using DropoutImpl = Implementation<Shape, DropoutKernel>;
 std::span<const DropoutImpl> dropout_cpu();
+std::span<const DropoutImpl> dropout_cuda();
 
 struct DropoutOp : Op {
     explicit DropoutOp(DropoutMask m) : mask(m) {}

@@ -24,7 +24,7 @@ void apply(const Exec& exec, const DropoutMask& mask, const Tensor& x, const Ten
 constexpr DropoutImpl kImplementations[] = {{"philox", accepts_all, {apply}}};
 
 const DropoutKernel& kernel(const Exec& exec, const Shape& shape) {
-    return choose("dropout", implementations(exec.device, dropout_cpu), shape);
+    return choose("dropout", implementations(exec.device, dropout_cpu, dropout_cuda), shape);
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ struct FlattenKernel {
 };
 using FlattenImpl = Implementation<Shape, FlattenKernel>;
 std::span<const FlattenImpl> flatten_cpu();
+std::span<const FlattenImpl> flatten_cuda();
 
 struct FlattenOp : Op {
     std::string name() const override { return "flatten"; }

@@ -33,7 +33,7 @@ void backward(const Exec& exec, const Tensor& dy, const GradIn& dx) {
 constexpr FlattenImpl kImplementations[] = {{"loop", accepts_all, {forward, backward}}};
 
 const FlattenKernel& kernel(const Exec& exec, const Shape& shape) {
-    return choose("flatten", implementations(exec.device, flatten_cpu), shape);
+    return choose("flatten", implementations(exec.device, flatten_cpu, flatten_cuda), shape);
 }
 
 }  // namespace

@@ -61,6 +61,7 @@ struct FusionKernel {
 };
 using FusionImpl = Implementation<FusionProblem, FusionKernel>;
 std::span<const FusionImpl> fusion_cpu();
+std::span<const FusionImpl> fusion_cuda();
 
 // Inputs m, g, w, b.
 struct FusionOp : Op {

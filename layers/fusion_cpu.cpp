@@ -59,7 +59,7 @@ void tap_sums(const Exec& exec, const FusionProblem& p, const Tensor& dy, const 
 constexpr FusionImpl kImplementations[] = {{"border_cases", accepts_all, {add_global, tap_sums}}};
 
 const FusionKernel& kernel(const Exec& exec, const FusionProblem& problem) {
-    return choose("fusion", implementations(exec.device, fusion_cpu), problem);
+    return choose("fusion", implementations(exec.device, fusion_cpu, fusion_cuda), problem);
 }
 
 // w [K,R,R,M+G] <-> local [K,R,R,M] and global [K*R*R,G]. Copies one way or the other.

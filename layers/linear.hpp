@@ -32,6 +32,7 @@ struct LinearKernel {
 };
 using LinearImpl = Implementation<LinearProblem, LinearKernel>;
 std::span<const LinearImpl> linear_cpu();
+std::span<const LinearImpl> linear_cuda();
 const LinearKernel& choose_linear(const Exec& exec, const LinearProblem& problem);
 
 // Inputs x, w, b.

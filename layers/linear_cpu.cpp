@@ -93,7 +93,7 @@ constexpr LinearImpl kImplementations[] = {
 }  // namespace
 
 const LinearKernel& choose_linear(const Exec& exec, const LinearProblem& problem) {
-    return choose("linear", implementations(exec.device, linear_cpu), problem);
+    return choose("linear", implementations(exec.device, linear_cpu, linear_cuda), problem);
 }
 
 std::span<const LinearImpl> linear_cpu() {

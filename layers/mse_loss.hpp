@@ -27,6 +27,7 @@ struct MseLossKernel {
 };
 using MseLossImpl = Implementation<Shape, MseLossKernel>;
 std::span<const MseLossImpl> mse_loss_cpu();
+std::span<const MseLossImpl> mse_loss_cuda();
 
 // Inputs y, target.
 struct MseLossOp : Op {

@@ -46,7 +46,7 @@ void backward(const Exec& exec, double sign, const Tensor& y, const Tensor& targ
 constexpr MseLossImpl kImplementations[] = {{"loop", accepts_all, {forward, backward}}};
 
 const MseLossKernel& kernel(const Exec& exec, const Shape& shape) {
-    return choose("mse_loss", implementations(exec.device, mse_loss_cpu), shape);
+    return choose("mse_loss", implementations(exec.device, mse_loss_cpu, mse_loss_cuda), shape);
 }
 
 }  // namespace

@@ -37,15 +37,26 @@ class Values {
 };
 
 template <class Impl>
-std::vector<std::string> names(std::span<const Impl> list) {
+std::vector<std::string> names(Device device, std::span<const Impl> (*cpu)(),
+                               std::span<const Impl> (*cuda)()) {
     std::vector<std::string> result;
-    for (const Impl& implementation : list) result.push_back(implementation.name);
+    for (const Impl& implementation : device.kind == Device::cuda ? cuda() : cpu())
+        result.push_back(implementation.name);
     return result;
 }
 
-OpFamily conv2d_family() {
-    OpFamily family{"conv2d", names(conv2d_cpu()), {}};
-    for (const Conv2dImpl& implementation : conv2d_cpu())
+void set_parameters(OpFamily& family, size_t first) {
+    for (OpCase& c : family.cases) c.first_parameter = first;
+}
+// Losses are computed in f32.
+void without_bf16(OpFamily& family) {
+    for (OpCase& c : family.cases) c.bf16 = false;
+}
+
+OpFamily conv2d_family(Device device) {
+    OpFamily family{"conv2d", names(device, conv2d_cpu, conv2d_cuda), {}};
+    for (const Conv2dImpl& implementation :
+         device.kind == Device::cuda ? conv2d_cuda() : conv2d_cpu())
         if (!implementation.traits.exact) family.inexact.push_back(implementation.name);
     Values values;
     struct {
@@ -68,11 +79,12 @@ OpFamily conv2d_family() {
              {values({p.N, p.H, p.W, p.C}), values({p.K, p.kernel, p.kernel, p.C}), values({p.K})},
              {true, true, true}});
     }
+    set_parameters(family, 1);
     return family;
 }
 
-OpFamily linear_family() {
-    OpFamily family{"linear", names(linear_cpu()), {}};
+OpFamily linear_family(Device device) {
+    OpFamily family{"linear", names(device, linear_cpu, linear_cuda), {}};
     Values values;
     const Shape problems[] = {{1, 3, 2}, {4, 7, 5}, {3, 600, 2}, {2, 5, 130}};  // N, I, O
     for (const Shape& p : problems)
@@ -80,11 +92,12 @@ OpFamily linear_family() {
                                 std::make_shared<LinearOp>(),
                                 {values({p[0], p[1]}), values({p[2], p[1]}), values({p[2]})},
                                 {true, true, true}});
+    set_parameters(family, 1);
     return family;
 }
 
-OpFamily batch_norm_family() {
-    OpFamily family{"batch_norm", names(batch_norm_cpu()), {}};
+OpFamily batch_norm_family(Device device) {
+    OpFamily family{"batch_norm", names(device, batch_norm_cpu, batch_norm_cuda), {}};
     Values values;
     const Shape problems[] = {{2, 3, 4, 3}, {1, 30, 20, 2}, {5, 4}, {3, 1}};
     for (const Shape& shape : problems)
@@ -92,24 +105,26 @@ OpFamily batch_norm_family() {
             const int64_t C = shape.back();
             family.cases.push_back(
                 {std::string(training ? "train " : "eval ") + shape.str(),
-                 std::make_shared<BatchNormOp>(values({C}), values({C}, 0.5, 2), training),
+                 std::make_shared<BatchNormOp>(values({C}).to(device),
+                                               values({C}, 0.5, 2).to(device), training),
                  {values(shape), values({C}, 0.5, 1.5), values({C})},
                  {true, true, true}});
             for (Activation a : {Activation::relu, Activation::sigmoid}) {
                 family.cases.push_back(
                     {std::string(training ? "train " : "eval ") + name(a) + " " + shape.str(),
-                     std::make_shared<BatchNormOp>(values({C}), values({C}, 0.5, 2), training, 1,
-                                                   a),
+                     std::make_shared<BatchNormOp>(values({C}).to(device),
+                                                   values({C}, 0.5, 2).to(device), training, 1, a),
                      {values(shape), values({C}, 0.5, 1.5), values({C})},
                      {true, true, true}});
                 family.cases.back().smooth = a != Activation::relu;  // a step may cross the kink
             }
         }
+    set_parameters(family, 1);
     return family;
 }
 
-OpFamily activation_family() {
-    OpFamily family{"activation", names(activation_cpu()), {}};
+OpFamily activation_family(Device device) {
+    OpFamily family{"activation", names(device, activation_cpu, activation_cuda), {}};
     Values values;
     const Shape problems[] = {{2, 3, 4, 5}, {7, 3}, {1, 1, 1, 1}};
     for (const Shape& shape : problems)
@@ -121,8 +136,8 @@ OpFamily activation_family() {
     return family;
 }
 
-OpFamily upsample_family() {
-    OpFamily family{"upsample", names(upsample_cpu()), {}};
+OpFamily upsample_family(Device device) {
+    OpFamily family{"upsample", names(device, upsample_cpu, upsample_cuda), {}};
     Values values;
     const Shape problems[] = {{2, 3, 4, 5}, {1, 1, 1, 1}, {1, 5, 2, 3}};
     for (const Shape& shape : problems)
@@ -131,8 +146,8 @@ OpFamily upsample_family() {
     return family;
 }
 
-OpFamily flatten_family() {
-    OpFamily family{"flatten", names(flatten_cpu()), {}};
+OpFamily flatten_family(Device device) {
+    OpFamily family{"flatten", names(device, flatten_cpu, flatten_cuda), {}};
     Values values;
     const Shape problems[] = {{2, 3, 4, 5}, {1, 1, 2, 3}};
     for (const Shape& shape : problems)
@@ -141,8 +156,8 @@ OpFamily flatten_family() {
     return family;
 }
 
-OpFamily fusion_family() {
-    OpFamily family{"fusion", names(fusion_cpu()), {}};
+OpFamily fusion_family(Device device) {
+    OpFamily family{"fusion", names(device, fusion_cpu, fusion_cuda), {}};
     Values values;
     struct {
         int64_t kernel, N, H, W, M, G, K;
@@ -156,11 +171,12 @@ OpFamily fusion_family() {
                                 {values({p.N, p.H, p.W, p.M}), values({p.N, p.G}),
                                  values({p.K, p.kernel, p.kernel, p.M + p.G}), values({p.K})},
                                 {true, true, true, true}});
+    set_parameters(family, 2);
     return family;
 }
 
-OpFamily dropout_family() {
-    OpFamily family{"dropout", names(dropout_cpu()), {}};
+OpFamily dropout_family(Device device) {
+    OpFamily family{"dropout", names(device, dropout_cpu, dropout_cuda), {}};
     Values values;
     for (double rate : {0.2, 0.5})
         family.cases.push_back({"rate " + std::to_string(rate).substr(0, 3),
@@ -170,8 +186,8 @@ OpFamily dropout_family() {
     return family;
 }
 
-OpFamily mse_loss_family() {
-    OpFamily family{"mse_loss", names(mse_loss_cpu()), {}};
+OpFamily mse_loss_family(Device device) {
+    OpFamily family{"mse_loss", names(device, mse_loss_cpu, mse_loss_cuda), {}};
     Values values;
     const Shape problems[] = {{2, 3, 4, 2}, {1, 70, 70, 2}};
     for (const Shape& shape : problems)
@@ -179,11 +195,12 @@ OpFamily mse_loss_family() {
                                 std::make_shared<MseLossOp>(),
                                 {values(shape, 0, 1), values(shape, 0, 1)},
                                 {true, true}});
+    without_bf16(family);
     return family;
 }
 
-OpFamily cross_entropy_family() {
-    OpFamily family{"cross_entropy", names(cross_entropy_cpu()), {}};
+OpFamily cross_entropy_family(Device device) {
+    OpFamily family{"cross_entropy", names(device, cross_entropy_cpu, cross_entropy_cuda), {}};
     Values values;
     const Labels batches[] = {{2}, {0, -1, 4}, {-1, -1}, {1, 1, 3, 0}};
     for (const Labels& labels : batches)
@@ -193,6 +210,7 @@ OpFamily cross_entropy_family() {
                                 std::make_shared<CrossEntropyOp>(labels),
                                 {values({static_cast<int64_t>(labels.size()), 5}, -3, 3)},
                                 {true}});
+    without_bf16(family);
     return family;
 }
 
@@ -220,10 +238,13 @@ struct BrokenOp : Op {
 
 }  // namespace
 
-std::vector<OpFamily> op_families() {
-    return {conv2d_family(),   linear_family(),       batch_norm_family(), activation_family(),
-            upsample_family(), flatten_family(),      fusion_family(),     dropout_family(),
-            mse_loss_family(), cross_entropy_family()};
+std::vector<OpFamily> op_families(Device device) {
+    constexpr OpFamily (*kFamilies[])(Device) = {
+        conv2d_family,  linear_family, batch_norm_family, activation_family, upsample_family,
+        flatten_family, fusion_family, dropout_family,    mse_loss_family,   cross_entropy_family};
+    std::vector<OpFamily> families;
+    for (const auto family : kFamilies) families.push_back(family(device));
+    return families;
 }
 
 std::vector<OpCase> broken(const std::vector<OpCase>& cases, const DerivativeBug& bug) {

@@ -11,11 +11,11 @@ namespace lumachrome {
 
 struct OpFamily {
     std::string name;                          // of its implementation list
-    std::vector<std::string> implementations;  // on the CPU, best first
+    std::vector<std::string> implementations;  // on the device, best first
     std::vector<OpCase> cases;
     std::vector<std::string> inexact = {};  // implementations that round even small integers
 };
-std::vector<OpFamily> op_families();
+std::vector<OpFamily> op_families(Device device = {});
 
 // A known derivative bug, injected to show that the checks see it.
 struct DerivativeBug {

@@ -23,6 +23,7 @@ struct UpsampleKernel {
 };
 using UpsampleImpl = Implementation<Shape, UpsampleKernel>;
 std::span<const UpsampleImpl> upsample_cpu();
+std::span<const UpsampleImpl> upsample_cuda();
 
 struct UpsampleOp : Op {
     std::string name() const override { return "upsample"; }

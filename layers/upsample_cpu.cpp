@@ -42,7 +42,7 @@ void backward(const Exec& exec, const Tensor& dy, const GradIn& dx) {
 constexpr UpsampleImpl kImplementations[] = {{"rows", accepts_all, {forward, backward}}};
 
 const UpsampleKernel& kernel(const Exec& exec, const Shape& shape) {
-    return choose("upsample", implementations(exec.device, upsample_cpu), shape);
+    return choose("upsample", implementations(exec.device, upsample_cpu, upsample_cuda), shape);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "tensor/dtype.hpp"
 
 #include <cmath>
+#include <cstring>
 
 namespace lumachrome {
 namespace {
@@ -32,12 +33,6 @@ inline float widen_f16(uint16_t bits) {
 }
 
 }  // namespace
-
-uint16_t float_to_bf16(float value) {
-    const uint32_t bits = bits_of(value);
-    if (std::isnan(value)) return static_cast<uint16_t>((bits >> 16) | 0x40);
-    return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
 
 uint16_t float_to_f16(float value) {
     const uint32_t bits = bits_of(value);

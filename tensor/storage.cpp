@@ -7,100 +7,49 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
-#include <iterator>
 #include <map>
 #include <mutex>
 #include <new>
-#include <set>
 #include <string>
-#include <utility>
 
+#include "tensor/arena.hpp"
+#include "tensor/cuda.hpp"
 #include "tensor/error.hpp"
 
 namespace lumachrome {
 namespace {
 
-constexpr int64_t kAlignment = 64;  // one cache line, one AVX-512 register
+constexpr int64_t kAlignment = 64;      // one cache line, one AVX-512 register
+constexpr int64_t kGpuAlignment = 256;  // as cudaMalloc's
 // Up to this, blocks come from segments of their own: a bias that stays would cut the room of large
 // tensors.
 constexpr int64_t kSmall = int64_t{1} << 20, kSmallSegment = int64_t{4} << 20;
 // Address space, not memory: pages nobody wrote to cost none. The larger, the less room is lost at
 // the ends.
 constexpr int64_t kSegment = int64_t{1} << 30;
+// Of a GPU, where every byte of a segment is taken from others.
+constexpr int64_t kGpuSegment = int64_t{256} << 20;
 
-// Cuts segments of the operating system's memory into blocks: the smallest free one that is large
-// enough, and neighbours that are both free are one. What a pass has freed thus fits tensors of any
-// size, and the peak of the process stays close to that of the live tensors.
-class Arena {
+class HostMemory : public SegmentSource {
   public:
-    explicit Arena(int64_t segment) : segment_(segment) {}
-
-    std::byte* take(int64_t bytes) {
-        const auto fit = free_.lower_bound({bytes, nullptr});
-        if (fit == free_.end()) return nullptr;
-        std::byte* const at = fit->second;
-        free_.erase(fit);
-        Block& block = blocks_.at(at);
-        if (block.bytes > bytes) {
-            add_free(at + bytes, {block.bytes - bytes, false});
-            block.bytes = bytes;
-        }
-        block.used = true;
-        return at;
+    std::byte* take(int64_t bytes) override {
+        void* const at = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
+        // Fewer faults and fewer misses of the address cache: loading weights takes half the time.
+        if (at && bytes >= kSegment) advise_huge(at, bytes);
+        return static_cast<std::byte*>(at);
     }
-    void give_back(std::byte* at) {
-        auto block = blocks_.find(at);
-        block->second.used = false;
-        if (const auto next = std::next(block); next != blocks_.end() && joins(*block, *next)) {
-            free_.erase({next->second.bytes, next->first});
-            block->second.bytes += next->second.bytes;
-            blocks_.erase(next);
-        }
-        if (block != blocks_.begin())
-            if (const auto before = std::prev(block); joins(*before, *block)) {
-                free_.erase({before->second.bytes, before->first});
-                before->second.bytes += block->second.bytes;
-                blocks_.erase(block);
-                block = before;
-            }
-        free_.insert({block->second.bytes, block->first});
-    }
-    // Asks the operating system for room for `bytes`; it may be stingy with address space.
-    bool grow(int64_t bytes) {
-        for (int64_t size = std::max(bytes, segment_);; size = std::max(bytes, size / 2)) {
-            void* const at = std::aligned_alloc(kAlignment, static_cast<size_t>(size));
-            // Fewer faults and fewer misses of the address cache: loading weights takes half the
-            // time.
-            if (at && size >= kSegment) madvise_huge(at, size);
-            if (at) add_free(static_cast<std::byte*>(at), {size, true});
-            if (at || size == bytes) return at != nullptr;
-        }
-    }
-    // Segments without a used block are freed; in the others, the pages of free blocks.
-    void release() {
-        for (auto block = blocks_.begin(); block != blocks_.end();) {
-            const auto next = std::next(block);
-            const auto& [at, b] = *block;
-            if (!b.used && b.first && (next == blocks_.end() || next->second.first)) {
-                free_.erase({b.bytes, at});
-                std::free(at);
-                blocks_.erase(block);
-            } else if (!b.used) {
-                drop_pages(at, b.bytes);
-            }
-            block = next;
-        }
+    void give_back(std::byte* segment, int64_t) override { std::free(segment); }
+    // The next use finds new pages.
+    void unused(std::byte* at, int64_t bytes) override {
+        const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+        const auto address = reinterpret_cast<uintptr_t>(at);
+        const uintptr_t begin = (address + page - 1) / page * page;
+        const uintptr_t end = (address + static_cast<uintptr_t>(bytes)) / page * page;
+        if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
     }
 
   private:
-    struct Block {
-        int64_t bytes;
-        bool first;  // of its segment
-        bool used = false;
-    };
-    using Place = std::pair<std::byte* const, Block>;
-
-    static void madvise_huge(void* at, int64_t bytes) {
+    static void advise_huge(void* at, int64_t bytes) {
 #if defined(MADV_HUGEPAGE)
         const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
         const uintptr_t begin = (reinterpret_cast<uintptr_t>(at) + page - 1) / page * page;
@@ -108,28 +57,31 @@ class Arena {
         madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #endif
     }
-    static bool joins(const Place& a, const Place& b) {
-        return !a.second.used && !b.second.used && !b.second.first;
-    }
-    // The next use finds new pages.
-    static void drop_pages(std::byte* at, int64_t bytes) {
-        const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-        const auto address = reinterpret_cast<uintptr_t>(at);
-        const uintptr_t begin = (address + page - 1) / page * page;
-        const uintptr_t end = (address + static_cast<uintptr_t>(bytes)) / page * page;
-        if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-    }
-    void add_free(std::byte* at, Block block) {
-        blocks_.emplace(at, block);
-        free_.insert({block.bytes, at});
-    }
-    int64_t segment_;
-    std::map<std::byte*, Block> blocks_;
-    std::set<std::pair<int64_t, std::byte*>> free_;
 };
+
+class GpuMemory : public SegmentSource {
+  public:
+    explicit GpuMemory(int index) : index_(index) {}
+    std::byte* take(int64_t bytes) override { return cuda::take_segment(index_, bytes); }
+    void give_back(std::byte* segment, int64_t) override {
+        cuda::give_back_segment(index_, segment);
+    }
+
+  private:
+    int index_;
+};
+
+std::string mebibytes(int64_t bytes) {
+    return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
+}
 
 class Pool {
   public:
+    Pool(Device device, SegmentSource& source)
+        : device_(device),
+          small_(source, kSmallSegment),
+          large_(source, device.kind == Device::cuda ? kGpuSegment : kSegment) {}
+
     std::byte* take(int64_t bytes) {
         const std::lock_guard lock(mutex_);
         Arena& arena = arena_for(bytes);
@@ -137,11 +89,7 @@ class Pool {
         if (!block) {
             if (!arena.grow(bytes)) {
                 release_all();
-                if (!arena.grow(bytes))
-                    throw ResourceError("out of memory: a tensor of " +
-                                        std::to_string(bytes >> 20) + " MiB on top of " +
-                                        std::to_string(counters_.live_bytes >> 20) +
-                                        " MiB; try a smaller --size or --batch");
+                if (!arena.grow(bytes)) throw ResourceError(no_room(bytes));
             }
             ++counters_.system_allocations;
             block = arena.take(bytes);
@@ -170,37 +118,78 @@ class Pool {
         small_.release();
         large_.release();
     }
+    std::string no_room(int64_t bytes) const {
+        const bool gpu = device_.kind == Device::cuda;
+        return "out of memory" + (gpu ? " on " + device_.str() : std::string()) + ": a tensor of " +
+               mebibytes(bytes) + " on top of " + mebibytes(counters_.live_bytes) +
+               (gpu ? " (the device has " + mebibytes(cuda::properties(device_.index).bytes) + ")"
+                    : std::string()) +
+               "; try a smaller --size or --batch";
+    }
+
+    Device device_;
     std::mutex mutex_;
-    Arena small_{kSmallSegment}, large_{kSegment};
+    Arena small_, large_;
     StorageCounters counters_{};
 };
 
-Pool& pool() {
-    static Pool* instance = new Pool;  // never destroyed: tensors in statics may outlive any order
+// Never destroyed: tensors in statics may outlive any order.
+class Pools {
+  public:
+    Pool& of(Device device) {
+        if (device.kind == Device::cpu) return host_;
+        const std::lock_guard lock(mutex_);
+        auto& gpu = gpus_[device.index];
+        if (!gpu) gpu = new Gpu(device);
+        return gpu->pool;
+    }
+    void release() {
+        host_.release();
+        const std::lock_guard lock(mutex_);
+        for (const auto& [index, gpu] : gpus_) gpu->pool.release();
+    }
+
+  private:
+    struct Gpu {
+        explicit Gpu(Device device) : memory(device.index), pool(device, memory) {}
+        GpuMemory memory;
+        Pool pool;
+    };
+    HostMemory memory_;
+    Pool host_{Device{}, memory_};
+    std::mutex mutex_;
+    std::map<int, Gpu*> gpus_;
+};
+
+Pools& pools() {
+    static Pools* instance = new Pools;
     return *instance;
 }
 
 }  // namespace
 
-std::shared_ptr<std::byte> allocate_cpu(int64_t bytes) {
+std::shared_ptr<std::byte> allocate(int64_t bytes, Device device) {
     if (bytes < 0 || bytes > (int64_t{1} << 46))
         throw ResourceError("out of memory: a tensor of " + std::to_string(bytes) + " bytes");
+    const int64_t alignment = device.kind == Device::cuda ? kGpuAlignment : kAlignment;
+    const int64_t size = (std::max<int64_t>(bytes, 1) + alignment - 1) / alignment * alignment;
 #if defined(__SANITIZE_ADDRESS__)
     // Each tensor by itself, so that reading past its end is seen.
-    auto* const alone = static_cast<std::byte*>(::operator new (
-        static_cast<size_t>(std::max<int64_t>(bytes, 1)), std::align_val_t{kAlignment}));
-    return {alone, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
-#else
-    const int64_t size = (std::max<int64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-    return {pool().take(size), [size](std::byte* p) { pool().give_back(p, size); }};
+    if (device.kind == Device::cpu) {
+        auto* const alone = static_cast<std::byte*>(::operator new (
+            static_cast<size_t>(std::max<int64_t>(bytes, 1)), std::align_val_t{kAlignment}));
+        return {alone, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
+    }
 #endif
+    Pool& pool = pools().of(device);
+    return {pool.take(size), [&pool, size](std::byte* p) { pool.give_back(p, size); }};
 }
 
-StorageCounters storage_counters() {
-    return pool().counters();
+StorageCounters storage_counters(Device device) {
+    return pools().of(device).counters();
 }
 void release_cached_storage() {
-    pool().release();
+    pools().release();
 }
 
 int64_t resident_bytes() {

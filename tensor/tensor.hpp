@@ -18,12 +18,13 @@ class Tensor {
     // Uninitialised; NaN-filled in debug builds, so that reading before writing shows.
     static Tensor empty(Shape shape, DType dtype = DType::f32, Device device = {});
     static Tensor zeros(Shape shape, DType dtype = DType::f32, Device device = {});
-    static Tensor full(Shape shape, double value, DType dtype = DType::f32);
+    static Tensor full(Shape shape, double value, DType dtype = DType::f32, Device device = {});
 
     // Memory of somebody else, who keeps it alive.
     static Tensor borrow(float* memory, Shape shape);
     // A part of larger memory, which lives as long as any of its parts.
-    static Tensor part(std::shared_ptr<std::byte> memory, Shape shape, DType dtype);
+    static Tensor part(std::shared_ptr<std::byte> memory, Shape shape, DType dtype,
+                       Device device = {});
 
     bool defined() const { return defined_; }
     const Shape& shape() const { return shape_; }
@@ -41,15 +42,16 @@ class Tensor {
     View<T> view() const {
         return {data<std::remove_const_t<T>>(), shape_};
     }
-    std::byte* raw() const;  // throws on the meta device
-    double item(int64_t index = 0) const;
+    std::byte* raw() const;                // throws on the meta device
+    double item(int64_t index = 0) const;  // waits where it lies on a GPU
 
     Tensor reshape(Shape shape) const;  // same memory, same numel
     Tensor batch(int64_t n) const;      // same memory: sample n as a batch of one
     Tensor clone() const;
-    Tensor to(DType dtype) const;                // a copy, unless the type is already right
-    Tensor to(Device device) const;              // a copy, unless it is already there
-    void copy_from(const Tensor& source) const;  // same shape; converts between f32 and f64
+    Tensor to(DType dtype) const;    // a copy, unless the type is already right
+    Tensor to(Device device) const;  // a copy, unless it is already there
+    // Same shape; from any device to any, converting between f32, f64 and bf16.
+    void copy_from(const Tensor& source) const;
     void fill(double value) const;
 
   private:

@@ -160,7 +160,7 @@ TensorFile read_tensor_file(const std::string& path) {
     // Memory of tensors, which is not cleared first, and handed on once the file is done with.
     FileBytes bytes;
     const auto room = [&](size_t size) {
-        auto larger = allocate_cpu(static_cast<int64_t>(size));
+        auto larger = allocate(static_cast<int64_t>(size));
         if (bytes.memory) std::memcpy(larger.get(), bytes.memory.get(), bytes.size);
         bytes = {std::move(larger), size};
         return reinterpret_cast<uint8_t*>(bytes.memory.get());

@@ -32,7 +32,7 @@ class ConvStep : public Step {
         problem_.activation = node.activation;
         problem_.border_bias = border_bias;
         const PreparedConv2dImpl& chosen = choose_implementation(
-            "conv2d_prepared", implementations(exec.device, conv2d_prepared_cpu), problem_);
+            "conv2d_prepared", conv2d_prepared_cpu(), problem_);
         kernel_ = &chosen.kernel;
         implementation_ = chosen.name;
         packed_ = weights.tensor(weight, implementation_ + (node.upsample ? " upsample" : ""),

@@ -1,0 +1,46 @@
+// In place of *_cuda.cu in a build without the CUDA Toolkit: lists without an entry.
+#include "layers/activation.hpp"
+#include "layers/batch_norm.hpp"
+#include "layers/conv2d.hpp"
+#include "layers/cross_entropy.hpp"
+#include "layers/dropout.hpp"
+#include "layers/flatten.hpp"
+#include "layers/fusion.hpp"
+#include "layers/linear.hpp"
+#include "layers/mse_loss.hpp"
+#include "layers/upsample.hpp"
+
+namespace lumachrome {
+
+std::span<const ActivationImpl> activation_cuda() {
+    return {};
+}
+std::span<const BatchNormImpl> batch_norm_cuda() {
+    return {};
+}
+std::span<const Conv2dImpl> conv2d_cuda() {
+    return {};
+}
+std::span<const CrossEntropyImpl> cross_entropy_cuda() {
+    return {};
+}
+std::span<const DropoutImpl> dropout_cuda() {
+    return {};
+}
+std::span<const FlattenImpl> flatten_cuda() {
+    return {};
+}
+std::span<const FusionImpl> fusion_cuda() {
+    return {};
+}
+std::span<const LinearImpl> linear_cuda() {
+    return {};
+}
+std::span<const MseLossImpl> mse_loss_cuda() {
+    return {};
+}
+std::span<const UpsampleImpl> upsample_cuda() {
+    return {};
+}
+
+}  // namespace lumachrome
