@@ -22,6 +22,11 @@ const Conv2dKernel& choose_conv2d(const Exec& exec, const Conv2dProblem& problem
     return choose("conv2d", implementations(exec.device, conv2d_cpu, conv2d_cuda), problem);
 }
 
+void grad_bias(const Exec& exec, const Tensor& dy, const GradIn& db) {
+    choose("grad_bias", implementations(exec.device, grad_bias_cpu, grad_bias_cuda), dy.shape())
+        .run(exec, dy, db);
+}
+
 Shape Conv2dOp::infer(std::span<const Shape> in) const {
     const Conv2dProblem p = conv2d_problem(spec, in[0], in[1]);
     if (in[2] != Shape{p.K}) throw_shape_error("conv2d", "needs b [K]", in);

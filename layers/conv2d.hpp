@@ -69,6 +69,12 @@ const Conv2dKernel& choose_conv2d(const Exec& exec, const Conv2dProblem& problem
 
 // db = beta db + column sums of dy [rows, K]; also the bias gradient of a linear layer.
 void grad_bias(const Exec& exec, const Tensor& dy, const GradIn& db);
+struct GradBiasKernel {
+    void (*run)(const Exec&, const Tensor& dy, const GradIn& db);
+};
+using GradBiasImpl = Implementation<Shape, GradBiasKernel>;
+std::span<const GradBiasImpl> grad_bias_cpu();
+std::span<const GradBiasImpl> grad_bias_cuda();
 
 // Inputs x, w, b.
 struct Conv2dOp : Op {

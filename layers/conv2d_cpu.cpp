@@ -242,13 +242,7 @@ constexpr Conv2dImpl kImplementations[] = {
     {"naive", accepts_all, {forward_naive, grad_input_naive, grad_weight_naive}},
 };
 
-}  // namespace
-
-std::span<const Conv2dImpl> conv2d_cpu() {
-    return kImplementations;
-}
-
-void grad_bias(const Exec& exec, const Tensor& dy, const GradIn& db) {
+void column_sums(const Exec& exec, const Tensor& dy, const GradIn& db) {
     constexpr int64_t kRows = 1024;  // summed in one go, then combined in order
     const int64_t rows = dy.shape().rows(), K = dy.shape().back();
     const int64_t chunks = (rows + kRows - 1) / kRows;
@@ -270,6 +264,18 @@ void grad_bias(const Exec& exec, const Tensor& dy, const GradIn& db) {
             out[k] = static_cast<T>(sum);
         }
     });
+}
+
+constexpr GradBiasImpl kGradBias[] = {{"chunks", accepts_all, {column_sums}}};
+
+}  // namespace
+
+std::span<const Conv2dImpl> conv2d_cpu() {
+    return kImplementations;
+}
+
+std::span<const GradBiasImpl> grad_bias_cpu() {
+    return kGradBias;
 }
 
 }  // namespace lumachrome

@@ -33,6 +33,9 @@ std::span<const FlattenImpl> flatten_cuda() {
 std::span<const FusionImpl> fusion_cuda() {
     return {};
 }
+std::span<const GradBiasImpl> grad_bias_cuda() {
+    return {};
+}
 std::span<const LinearImpl> linear_cuda() {
     return {};
 }
