@@ -74,12 +74,17 @@ TEST_CASE("third-party names appear in one file each, and in no header") {
         {"CLI/", {"apps/cli.cpp"}},          {"mpi.h", {"train/distributed/mpi.cpp"}},
     };
     for (const fs::path& file : code_files())
-        for (const std::string& include : includes(text_of(file)))
+        for (const std::string& include : includes(text_of(file))) {
+            if (include.starts_with("cuda")) {
+                CAPTURE(file.string());
+                CHECK((file.extension() == ".cu" || file.extension() == ".cuh"));
+            }
             for (const auto& [name, places] : allowed)
                 if (include.starts_with(name)) {
                     CAPTURE(file.string());
                     CHECK(places.contains(fs::relative(file, source()).string()));
                 }
+        }
 }
 
 TEST_CASE("no file is longer than 600 lines, and the library neither prints nor exits") {

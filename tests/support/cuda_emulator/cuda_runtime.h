@@ -20,7 +20,7 @@
 #define __noinline__
 #define __grid_constant__
 #define __launch_bounds__(...)
-#define __align__(bytes) alignas(bytes)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 // A block runs on one thread of the CPU.
 #define __shared__ static thread_local
 
