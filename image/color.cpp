@@ -290,6 +290,7 @@ Image merge_luma_chroma(const Image& photo, const Tensor& luma, const Tensor& ab
     const ImageHeader header = merged(photo);
     Image out = Image::make(header.width, header.height, header.channels, header.bits);
     out.icc = header.icc;
+    out.metadata = header.metadata;
     const float *gray = luma.data<float>(), *chroma = ab.data<float>();
     for_rows(exec, photo, [&](int64_t y) {
         merge_row(photo, y, gray + y * photo.width, chroma + 2 * y * photo.width, saturation,

@@ -4,9 +4,30 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace lumachrome {
+
+// What a file says besides its pixels; carried from the photo to its colours (image/metadata.hpp).
+struct PhotoMetadata {
+    struct Text {
+        std::string keyword, text;  // of PNG, Latin-1 or UTF-8; a JPEG comment is a "Comment"
+        bool operator==(const Text&) const = default;
+    };
+    struct Part {
+        std::string type;  // of a PNG chunk, or the code of a JPEG marker as one character
+        std::vector<uint8_t> bytes;
+        bool operator==(const Part&) const = default;
+    };
+    std::vector<uint8_t> exif;  // a TIFF block: upright, without a thumbnail
+    std::string xmp;            // an XMP packet
+    std::vector<Text> text;
+    uint32_t pixels_per_metre_x = 0, pixels_per_metre_y = 0;  // 0: unknown
+    // What only one format can hold, as it was: compressed text of PNG; IPTC and long XMP of JPEG.
+    std::vector<Part> png_chunks, jpeg_segments;
+    bool operator==(const PhotoMetadata&) const = default;
+};
 
 // What a file says of its pixels. Samples are gamma-encoded integers in [0, 2^bits - 1], channels
 // innermost; a row is width * channels * bits / 8 bytes, tightly packed, 16-bit samples are native
@@ -16,6 +37,7 @@ struct ImageHeader {
     int channels = 0;          // 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA
     int bits = 8;              // 8 or 16
     std::vector<uint8_t> icc;  // the file's colour profile, carried along unread; may be empty
+    PhotoMetadata metadata;
 
     bool gray() const { return channels <= 2; }
     bool has_alpha() const { return channels == 2 || channels == 4; }

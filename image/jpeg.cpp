@@ -6,6 +6,7 @@
 #include <jerror.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csetjmp>
 #include <cstdlib>
 #include <cstring>
@@ -115,6 +116,17 @@ int orientation_of(const jpeg_decompress_struct& codec) {
     return 1;
 }
 
+void take_metadata(const jpeg_decompress_struct& codec, int orientation, PhotoMetadata& metadata) {
+    for (auto marker = codec.marker_list; marker; marker = marker->next)
+        add_jpeg_segment(metadata, marker->marker, {marker->data, marker->data_length},
+                         orientation);
+    constexpr double kInch = 0.0254, kCentimetre = 0.01;
+    if (!codec.saw_JFIF_marker || codec.density_unit == 0) return;
+    const double unit = codec.density_unit == 1 ? kInch : kCentimetre;
+    metadata.pixels_per_metre_x = static_cast<uint32_t>(std::lround(codec.X_density / unit));
+    metadata.pixels_per_metre_y = static_cast<uint32_t>(std::lround(codec.Y_density / unit));
+}
+
 }  // namespace
 
 Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name,
@@ -135,7 +147,9 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name,
 
     const auto read_header = [&] {
         jpeg_mem_src(&codec, bytes.data(), bytes.size());
-        jpeg_save_markers(&codec, JPEG_APP0 + 1, 0xffff);  // Exif
+        jpeg_save_markers(&codec, JPEG_APP0 + 1, 0xffff);   // Exif, XMP
+        jpeg_save_markers(&codec, JPEG_APP0 + 13, 0xffff);  // IPTC
+        jpeg_save_markers(&codec, JPEG_COM, 0xffff);
         jpeg_save_markers(&codec, JPEG_APP0 + 2, 0xffff);  // ICC
         jpeg_read_header(&codec, TRUE);
         jpeg_read_icc_profile(&codec, &jpeg.icc, &jpeg.icc_size);
@@ -156,7 +170,8 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name,
     codec.out_color_space = cmyk ? JCS_CMYK : gray ? JCS_GRAYSCALE : JCS_RGB;
     Image image = Image::make(codec.image_width, codec.image_height, gray ? 1 : 3, 8);
     std::vector<uint8_t> inks(cmyk ? static_cast<size_t>(image.width) * 4 : 0);
-    const int orientation = orientation_of(codec);  // finishing frees the markers
+    const int orientation = orientation_of(codec);
+    take_metadata(codec, orientation, image.metadata);  // finishing frees the markers
     const auto read_pixels = [&] {
         jpeg_start_decompress(&codec);
         while (codec.output_scanline < codec.output_height) {
@@ -225,6 +240,7 @@ class JpegEncoder : public RowEncoder {
     JpegEncoder(const ImageHeader& header, int quality, ByteSink sink)
         : samples_(header.width * header.channels),
           row_bytes_(header.row_bytes()),
+          segments_(jpeg_segments(header.metadata)),
           output_(header, std::move(sink)) {
         if (header.has_alpha()) throw UsageError("JPEG cannot hold transparency; write a PNG");
         if (std::max(header.width, header.height) > JPEG_MAX_DIMENSION)
@@ -266,13 +282,28 @@ class JpegEncoder : public RowEncoder {
         for (int c = 0; c < jpeg_.codec.num_components; ++c)
             jpeg_.codec.comp_info[c].h_samp_factor = jpeg_.codec.comp_info[c].v_samp_factor =
                 1;  // 4:4:4
+        constexpr double kInch = 0.0254;
+        const PhotoMetadata& about = header.metadata;
+        if (about.pixels_per_metre_x > 0) {
+            jpeg_.codec.density_unit = 1;
+            jpeg_.codec.X_density = dots(about.pixels_per_metre_x * kInch);
+            jpeg_.codec.Y_density = dots(about.pixels_per_metre_y * kInch);
+        }
         jpeg_start_compress(&jpeg_.codec, TRUE);
+        for (const PhotoMetadata::Part& segment : segments_)
+            jpeg_write_marker(&jpeg_.codec, static_cast<uint8_t>(segment.type[0]),
+                              segment.bytes.data(), static_cast<unsigned>(segment.bytes.size()));
         if (icc_fits(header.icc, header.gray()))
             jpeg_write_icc_profile(&jpeg_.codec, header.icc.data(),
                                    static_cast<unsigned>(header.icc.size()));
     }
 
+    static UINT16 dots(double per_inch) {
+        return static_cast<UINT16>(std::clamp(std::lround(per_inch), 1L, 65535L));
+    }
+
     int64_t samples_, row_bytes_;
+    std::vector<PhotoMetadata::Part> segments_;
     std::vector<uint8_t> narrow_row_;  // of 16 bits; else empty
     EncoderOutput output_;
     Compressor jpeg_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace lumachrome {
@@ -22,6 +24,51 @@ struct TiffBlock {
     }
 };
 
+using namespace std::literals;
+using Bytes = std::span<const uint8_t>;
+
+constexpr auto kExifName = "Exif\0\0"sv;
+constexpr auto kXmpName = "http://ns.adobe.com/xap/1.0/\0"sv;
+constexpr auto kXmpExtensionName = "http://ns.adobe.com/xmp/extension/\0"sv;
+constexpr auto kXmpKeyword = "XML:com.adobe.xmp"sv;
+constexpr size_t kMaxSegment = 65533, kMaxMetadata = 16 << 20;
+constexpr int kApp1 = 0xE1, kApp13 = 0xED, kComment = 0xFE;
+
+bool starts_with(Bytes bytes, std::string_view name) {
+    return bytes.size() >= name.size() && std::memcmp(bytes.data(), name.data(), name.size()) == 0;
+}
+std::string text_of(Bytes bytes) {
+    return {bytes.begin(), bytes.end()};
+}
+PhotoMetadata::Part part(std::string type, std::string_view name, std::string_view bytes) {
+    PhotoMetadata::Part made{std::move(type), {name.begin(), name.end()}};
+    made.bytes.insert(made.bytes.end(), bytes.begin(), bytes.end());
+    return made;
+}
+
+size_t total_bytes(const PhotoMetadata& m) {
+    size_t total = m.exif.size() + m.xmp.size();
+    for (const auto& text : m.text) total += text.keyword.size() + text.text.size();
+    for (const auto* parts : {&m.png_chunks, &m.jpeg_segments})
+        for (const auto& part : *parts) total += part.bytes.size();
+    return total;
+}
+
+// The directory at `at`: calls f(tag, place of the entry) for each entry; returns where the offset
+// of the next directory stands, nothing if the block ends before.
+template <class F>
+std::optional<size_t> for_each_entry(const TiffBlock& tiff, size_t at, const F& f) {
+    const auto entries = tiff.read(at, 2);
+    if (!entries) return {};
+    for (size_t i = 0; i < *entries; ++i) {
+        const size_t entry = at + 2 + 12 * i;  // tag 2, type 2, count 4, value 4 bytes
+        const auto tag = tiff.read(entry, 2);
+        if (!tag || !tiff.read(entry + 8, 4)) return {};
+        f(*tag, entry);
+    }
+    return at + 2 + 12 * size_t{*entries};
+}
+
 template <int PixelBytes>
 void permute_pixels(const Image& from, int64_t start, int64_t step_x, int64_t step_y, Image& to) {
     for (int64_t y = 0; y < to.height; ++y) {
@@ -32,29 +79,131 @@ void permute_pixels(const Image& from, int64_t start, int64_t step_x, int64_t st
     }
 }
 
+// A TIFF block without the name that JPEG puts before it; empty if it is none.
+Bytes tiff_of(Bytes app1) {
+    if (starts_with(app1, kExifName)) app1 = app1.subspan(kExifName.size());
+    if (app1.size() < 8 || app1[0] != app1[1] || (app1[0] != 'I' && app1[0] != 'M')) return {};
+    return TiffBlock{app1, app1[0] == 'M'}.read(2, 2) == 42u ? app1 : Bytes{};
+}
+
 }  // namespace
 
 int exif_orientation(std::span<const uint8_t> app1) {
-    constexpr uint8_t kExif[] = {'E', 'x', 'i', 'f', 0, 0};
-    if (app1.size() >= sizeof kExif && std::equal(std::begin(kExif), std::end(kExif), app1.begin()))
-        app1 = app1.subspan(sizeof kExif);
-    if (app1.size() < 8 || app1[0] != app1[1] || (app1[0] != 'I' && app1[0] != 'M')) return 1;
-    const TiffBlock tiff{app1, app1[0] == 'M'};
-    if (tiff.read(2, 2) != 42u) return 1;
+    const Bytes bytes = tiff_of(app1);
+    if (bytes.empty()) return 1;
+    const TiffBlock tiff{bytes, bytes[0] == 'M'};
+    constexpr uint32_t kShort = 3;
+    uint32_t value = 1;
+    for_each_entry(tiff, *tiff.read(4, 4), [&](uint32_t tag, size_t entry) {
+        if (tag == 0x0112 && tiff.read(entry + 2, 2) == kShort) value = *tiff.read(entry + 8, 2);
+    });
+    return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
+}
 
-    const size_t directory = *tiff.read(4, 4);
-    const uint32_t entries = tiff.read(directory, 2).value_or(0);
-    for (size_t i = 0; i < entries; ++i) {
-        const size_t entry = directory + 2 + 12 * i;  // tag 2, type 2, count 4, value 4 bytes
-        const auto tag = tiff.read(entry, 2);
-        if (!tag) return 1;
-        if (*tag != 0x0112) continue;
-        constexpr uint32_t kShort = 3;
-        const uint32_t value =
-            tiff.read(entry + 2, 2) == kShort ? tiff.read(entry + 8, 2).value_or(1) : 1;
-        return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
+std::vector<uint8_t> upright_exif(std::span<const uint8_t> app1, int orientation) {
+    const Bytes bytes = tiff_of(app1);
+    std::vector<uint8_t> out(bytes.begin(), bytes.end());
+    if (out.empty()) return out;
+    const TiffBlock tiff{out, out[0] == 'M'};
+    const auto write = [&](size_t at, size_t size, uint32_t value) {
+        for (size_t i = 0; i < size; ++i, value >>= 8)
+            out[tiff.big_endian ? at + size - 1 - i : at + i] = static_cast<uint8_t>(value);
+    };
+    // Two entries exchange type, count and value.
+    const auto exchange = [&](size_t a, size_t b) {
+        if (orientation >= 5 && a != 0 && b != 0)
+            std::swap_ranges(out.begin() + std::ptrdiff_t(a + 2),
+                             out.begin() + std::ptrdiff_t(a + 12),
+                             out.begin() + std::ptrdiff_t(b + 2));
+    };
+    size_t width = 0, height = 0, camera = 0;
+    const auto next = for_each_entry(tiff, *tiff.read(4, 4), [&](uint32_t tag, size_t entry) {
+        if (tag == 0x0112) write(entry + 8, 2, 1);
+        if (tag == 0x0100) width = entry;
+        if (tag == 0x0101) height = entry;
+        if (tag == 0x8769) camera = *tiff.read(entry + 8, 4);  // the directory of Exif's own tags
+    });
+    exchange(width, height);
+    if (camera != 0) {
+        width = height = 0;
+        for_each_entry(tiff, camera, [&](uint32_t tag, size_t entry) {
+            if (tag == 0xA002) width = entry;
+            if (tag == 0xA003) height = entry;
+        });
+        exchange(width, height);
     }
-    return 1;
+    if (!next || !tiff.read(*next, 4)) return out;
+    // The second directory describes the thumbnail.
+    size_t begin = 0, size = 0;
+    for_each_entry(tiff, *tiff.read(*next, 4), [&](uint32_t tag, size_t entry) {
+        if (tag == 0x0201) begin = *tiff.read(entry + 8, 4);
+        if (tag == 0x0202) size = *tiff.read(entry + 8, 4);
+    });
+    write(*next, 4, 0);
+    if (begin < 8 || begin > out.size() || size > out.size() - begin) return out;
+    if (begin + size == out.size())
+        out.resize(begin);
+    else
+        std::fill_n(out.begin() + std::ptrdiff_t(begin), size, uint8_t{0});
+    return out;
+}
+
+void add_jpeg_segment(PhotoMetadata& metadata, int marker, std::span<const uint8_t> bytes,
+                      int orientation) {
+    if (total_bytes(metadata) + bytes.size() > kMaxMetadata) return;
+    if (marker == kApp1 && starts_with(bytes, kExifName))
+        metadata.exif = upright_exif(bytes, orientation);
+    else if (marker == kApp1 && starts_with(bytes, kXmpName))
+        metadata.xmp = text_of(bytes.subspan(kXmpName.size()));
+    else if (marker == kApp13 || (marker == kApp1 && starts_with(bytes, kXmpExtensionName)))
+        metadata.jpeg_segments.push_back(
+            {std::string(1, static_cast<char>(marker)), {bytes.begin(), bytes.end()}});
+    else if (marker == kComment)
+        metadata.text.push_back({"Comment", text_of(bytes)});
+}
+
+void add_png_chunk(PhotoMetadata& metadata, const std::string& chunk,
+                   std::span<const uint8_t> bytes) {
+    if (total_bytes(metadata) + bytes.size() > kMaxMetadata) return;
+    const auto zero = std::find(bytes.begin(), bytes.end(), uint8_t{0});
+    const auto keyword_bytes = static_cast<size_t>(zero - bytes.begin());
+    if (zero == bytes.end() || keyword_bytes < 1 || keyword_bytes > 79) return;
+    const std::string keyword = text_of(bytes.first(keyword_bytes));
+    const Bytes rest = bytes.subspan(keyword_bytes + 1);
+    if (chunk == "tEXt") {
+        metadata.text.push_back({keyword, text_of(rest)});
+    } else if (chunk == "iTXt" && keyword == kXmpKeyword && rest.size() >= 4 && rest[0] == 0 &&
+               rest[2] == 0 && rest[3] == 0) {  // not compressed, no language, no translation
+        metadata.xmp = text_of(rest.subspan(4));
+    } else {
+        metadata.png_chunks.push_back({chunk, {bytes.begin(), bytes.end()}});
+    }
+}
+
+std::vector<PhotoMetadata::Part> jpeg_segments(const PhotoMetadata& metadata) {
+    std::vector<PhotoMetadata::Part> parts;
+    const auto add = [&](PhotoMetadata::Part made) {
+        if (made.bytes.size() <= kMaxSegment) parts.push_back(std::move(made));
+    };
+    const std::string app1(1, static_cast<char>(kApp1)), comment(1, static_cast<char>(kComment));
+    if (!metadata.exif.empty())
+        add(part(app1, kExifName,
+                 {reinterpret_cast<const char*>(metadata.exif.data()), metadata.exif.size()}));
+    if (!metadata.xmp.empty()) add(part(app1, kXmpName, metadata.xmp));
+    for (const auto& kept : metadata.jpeg_segments) add(kept);
+    for (const auto& text : metadata.text)
+        add(part(comment, text.keyword == "Comment" ? "" : text.keyword + ": ", text.text));
+    return parts;
+}
+
+std::vector<PhotoMetadata::Part> png_chunks(const PhotoMetadata& metadata) {
+    std::vector<PhotoMetadata::Part> parts;
+    if (!metadata.xmp.empty())
+        parts.push_back(part("iTXt", std::string(kXmpKeyword) + "\0\0\0\0\0"s, metadata.xmp));
+    for (const auto& text : metadata.text)
+        parts.push_back(part("tEXt", text.keyword + '\0', text.text));
+    parts.insert(parts.end(), metadata.png_chunks.begin(), metadata.png_chunks.end());
+    return parts;
 }
 
 Image upright(Image stored, int orientation) {
@@ -76,6 +225,9 @@ Image upright(Image stored, int orientation) {
                        ? Image::make(stored.height, stored.width, stored.channels, stored.bits)
                        : Image::make(stored.width, stored.height, stored.channels, stored.bits);
     turned.icc = std::move(stored.icc);
+    turned.metadata = std::move(stored.metadata);
+    if (exchanged)
+        std::swap(turned.metadata.pixels_per_metre_x, turned.metadata.pixels_per_metre_y);
     switch (pixel) {
         case 1:
             permute_pixels<1>(stored, start, step_x, step_y, turned);

@@ -1,5 +1,6 @@
-// What a camera writes beside the pixels and we must not ignore: which way up the photo is.
-// Sources: TIFF 6.0 section 2 (image file directory), Exif 2.3 section 4.6.4 (tag 0x0112).
+// What a camera writes beside the pixels: which way up the photo is must not be ignored, the rest
+// is kept. Sources: TIFF 6.0 section 2 (image file directory), Exif 2.3 sections 4.5.8 (thumbnail)
+// and 4.6.4 (tags), XMP part 3 sections 1.1.3 and 1.1.5.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,22 @@ namespace lumachrome {
 // of a PNG eXIf chunk. Both byte orders. Anything missing, damaged or out of range reads as 1
 // (upright): metadata never costs a photo.
 int exif_orientation(std::span<const uint8_t> app1);
+
+// The Exif block as it belongs to the upright photo: orientation 1, width and height exchanged
+// where they were, the thumbnail taken out (it would stay gray). Empty for what is no TIFF block.
+std::vector<uint8_t> upright_exif(std::span<const uint8_t> app1, int orientation);
+
+// JPEG's marker segments and PNG's chunks <-> metadata. `marker` is 0xE1 (Exif, XMP), 0xED (IPTC)
+// or 0xFE (comment); `chunk` tEXt, zTXt or iTXt. What is damaged, or more than 16 MiB in all, is
+// left out: metadata never costs a photo.
+void add_jpeg_segment(PhotoMetadata& metadata, int marker, std::span<const uint8_t> bytes,
+                      int orientation);
+void add_png_chunk(PhotoMetadata& metadata, const std::string& chunk,
+                   std::span<const uint8_t> bytes);
+// Every part as the file needs it, in order; a segment has at most 65533 bytes, longer parts are
+// left out. Exif of PNG and the resolution have functions of their own in the codecs.
+std::vector<PhotoMetadata::Part> jpeg_segments(const PhotoMetadata& metadata);
+std::vector<PhotoMetadata::Part> png_chunks(const PhotoMetadata& metadata);
 
 // The stored photo turned upright. The value names where stored row 0 and column 0 lie in the
 // upright photo:

@@ -1,9 +1,11 @@
 #include <png.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstdio>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "image/formats.hpp"
 #include "image/metadata.hpp"
@@ -59,8 +61,11 @@ struct Reader {
     png_infop info = nullptr;
 };
 
-// Text is skipped unread: it is the one place where a few bytes may inflate without bound.
-constexpr png_byte kSkippedChunks[] = "tEXt\0zTXt\0iTXt\0sPLT\0hIST\0pCAL\0sCAL";
+// Text is taken as it lies in the file, and never inflated: it is the one place where a few bytes
+// may become very many.
+constexpr png_byte kKeptChunks[] = "tEXt\0zTXt\0iTXt";
+constexpr int kKeptChunkCount = (sizeof kKeptChunks) / 5;
+constexpr png_byte kSkippedChunks[] = "sPLT\0hIST\0pCAL\0sCAL";
 constexpr int kSkippedChunkCount = (sizeof kSkippedChunks) / 5;
 constexpr png_alloc_size_t kMaxChunkBytes = 8'000'000;  // any other chunk but IDAT, inflated
 
@@ -80,6 +85,7 @@ void read_header(Reader& reader, Header& header) {
     png_set_chunk_cache_max(png, 64);
     png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, kSkippedChunks, kSkippedChunkCount);
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_ALWAYS, kKeptChunks, kKeptChunkCount);
     png_read_info(png, info);
 
     header.stored_bits = png_get_bit_depth(png, info) * png_get_channels(png, info);
@@ -93,6 +99,21 @@ void read_header(Reader& reader, Header& header) {
     png_charp profile_name = nullptr;
     int compression = 0;
     png_get_iCCP(png, info, &profile_name, &compression, &header.icc, &header.icc_size);
+}
+
+// After the whole file has been read.
+void take_metadata(Reader& reader, int orientation, std::span<const uint8_t> exif,
+                   PhotoMetadata& metadata) {
+    metadata.exif = upright_exif(exif, orientation);
+    png_unknown_chunkp chunks = nullptr;
+    const int count = png_get_unknown_chunks(reader.png, reader.info, &chunks);
+    for (int i = 0; i < count; ++i)
+        add_png_chunk(metadata, reinterpret_cast<const char*>(chunks[i].name),
+                      {chunks[i].data, chunks[i].size});
+    png_uint_32 x = 0, y = 0;
+    int unit = PNG_RESOLUTION_UNKNOWN;
+    if (png_get_pHYs(reader.png, reader.info, &x, &y, &unit) && unit == PNG_RESOLUTION_METER)
+        metadata.pixels_per_metre_x = x, metadata.pixels_per_metre_y = y;
 }
 
 uint32_t big_endian_32(const uint8_t* bytes) {
@@ -149,7 +170,10 @@ Image decode_png(std::span<const uint8_t> bytes, const std::string& name,
         png_get_eXIf_1(reader.png, reader.info, &header.exif_size, &header.exif);
     };
     if (!guarded(reader.png, read_pixels)) throw damaged(reader.failure.text);
-    return upright(std::move(image), exif_orientation({header.exif, header.exif_size}));
+    const std::span<const uint8_t> exif(header.exif, header.exif_size);
+    const int orientation = exif_orientation(exif);
+    take_metadata(reader, orientation, exif, image.metadata);
+    return upright(std::move(image), orientation);
 }
 
 namespace {
@@ -181,6 +205,16 @@ class PngEncoder : public RowEncoder {
         constexpr int64_t kMaxSide = 0x7fffffff;
         if (header.width > kMaxSide || header.height > kMaxSide)
             throw UsageError("PNG is limited to " + std::to_string(kMaxSide) + " pixels a side");
+        for (PhotoMetadata::Part& part : png_chunks(header.metadata)) {
+            chunk_bytes_.push_back(std::move(part.bytes));
+            png_unknown_chunk chunk{};
+            std::copy_n(part.type.begin(), 4, chunk.name);
+            chunk.data = chunk_bytes_.back().data();
+            chunk.size = chunk_bytes_.back().size();
+            chunk.location = PNG_HAVE_IHDR;
+            chunks_.push_back(chunk);
+        }
+        exif_ = header.metadata.exif;
         run([&] { start(header); });
     }
 
@@ -224,11 +258,25 @@ class PngEncoder : public RowEncoder {
         if (icc_fits(header.icc, header.gray()))
             png_set_iCCP(writer_.png, writer_.info, "icc", PNG_COMPRESSION_TYPE_BASE,
                          header.icc.data(), static_cast<png_uint_32>(header.icc.size()));
+        const PhotoMetadata& about = header.metadata;
+        if (about.pixels_per_metre_x > 0)
+            png_set_pHYs(writer_.png, writer_.info, about.pixels_per_metre_x,
+                         about.pixels_per_metre_y, PNG_RESOLUTION_METER);
+        if (!exif_.empty())
+            png_set_eXIf_1(writer_.png, writer_.info, static_cast<png_uint_32>(exif_.size()),
+                           exif_.data());
+        png_set_keep_unknown_chunks(writer_.png, PNG_HANDLE_CHUNK_ALWAYS, nullptr, 0);
+        if (!chunks_.empty())
+            png_set_unknown_chunks(writer_.png, writer_.info, chunks_.data(),
+                                   static_cast<int>(chunks_.size()));
         png_write_info(writer_.png, writer_.info);
         if (std::endian::native == std::endian::little) png_set_swap(writer_.png);
     }
 
     int64_t row_bytes_, rows_ = 0;
+    std::vector<std::vector<uint8_t>> chunk_bytes_;
+    std::vector<png_unknown_chunk> chunks_;
+    std::vector<uint8_t> exif_;
     EncoderOutput output_;
     Writer writer_;
 };

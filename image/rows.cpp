@@ -44,11 +44,12 @@ ColorRows::ColorRows(const Image& photo, int64_t ab_height, int64_t ab_width, fl
       ab_width_(ab_width),
       saturation_(saturation),
       block_(block_of(photo)),
+      row_bytes_(merged(photo).row_bytes()),
       resizer_({ab_height, ab_width, 2}, photo.height, photo.width),
-      merged_(static_cast<size_t>(block_ * merged(photo).row_bytes())) {}
+      merged_(static_cast<size_t>(block_ * row_bytes_)) {}
 
 void ColorRows::push(const Exec& exec, const float* ab, int64_t rows, const Sink& sink) {
-    const int64_t row_bytes = merged(photo_).row_bytes(), width = photo_.width;
+    const int64_t width = photo_.width;
     // In portions, because the resizer widens what it is given; ab has half the photo's rows or
     // less.
     const int64_t portion = std::max<int64_t>(1, block_ / 2);
@@ -63,7 +64,7 @@ void ColorRows::push(const Exec& exec, const float* ab, int64_t rows, const Sink
                 resizer_.make(begin + i, chroma);
                 luma_row(photo_, begin + i, luma);
                 merge_row(photo_, begin + i, luma, chroma, saturation_,
-                          merged_.data() + i * row_bytes);
+                          merged_.data() + i * row_bytes_);
             });
             sink(merged_.data(), count);
         }

@@ -52,7 +52,7 @@ class ColorRows {
     const Image& photo_;
     int64_t ab_width_;
     float saturation_;
-    int64_t block_;
+    int64_t block_, row_bytes_;  // of the result
     RowResizer resizer_;
     std::vector<uint8_t> merged_;  // block_ rows of the result
 };

@@ -137,6 +137,7 @@ Photo working_copy(Photo photo, const AugmentSpec& spec) {
     const int64_t side = working_side(spec);
     if (std::min(photo.image.width, photo.image.height) > side)
         photo.image = shrink(photo.image, side);
+    photo.image.metadata = {};
     photo.image.icc.clear();
     photo.image.icc.shrink_to_fit();
     return photo;

@@ -23,6 +23,7 @@ namespace {
 struct ColorizeOptions : PhotoOptions {
     std::string output;  // empty: beside the input
     std::string format;  // png, jpeg; empty: by the output's name, else png
+    bool strip_metadata = false;
     ColorizeSettings settings;
     int quality = 95;
     bool overwrite = false, skip_existing = false;
@@ -172,7 +173,8 @@ class Batch {
         check_not_stopped();
 
         const Clock::time_point start = Clock::now();
-        const Image image = read_image(photo.path, {.max_pixels = options_.max_pixels});
+        Image image = read_image(photo.path, {.max_pixels = options_.max_pixels});
+        if (options_.strip_metadata) image.metadata = {};
         times.decode = milliseconds_since(start);
         record.set("width", image.width);
         record.set("height", image.height);
@@ -332,6 +334,8 @@ Command colorize_command() {
         .add("--max-memory", Setter(set_memory),
              "MiB that the process may take: large photos go through the network in bands")
         .shown_as("MiB");
+    command.add("--strip-metadata", options.strip_metadata,
+                "Leave out Exif, XMP, IPTC and comments; else they are kept");
     command.add("--overwrite", options.overwrite, "Replace existing outputs");
     command.add("--skip-existing", options.skip_existing, "Pass over photos that have an output")
         .excludes({"--overwrite"});
