@@ -13,6 +13,7 @@
 #include "apps/exit_code.hpp"
 #include "apps/stop.hpp"
 #include "image/codec.hpp"
+#include "image/tone.hpp"
 #include "model/default_model.hpp"
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
@@ -23,6 +24,7 @@ namespace {
 struct ColorizeOptions : PhotoOptions {
     std::string output;  // empty: beside the input
     std::string format;  // png, jpeg; empty: by the output's name, else png
+    std::string if_color = "recolor";
     bool strip_metadata = false;
     ColorizeSettings settings;
     int quality = 95;
@@ -158,8 +160,9 @@ class Batch {
     struct Times {  // milliseconds
         double decode = 0, encode = 0, total = 0;
     };
-    Colorization color_file(const PhotoPath& photo, const Target& target, Json& record,
-                            Times& times) {
+    // Nothing: the photo is in colour, and such are to be skipped.
+    std::optional<Colorization> color_file(const PhotoPath& photo, const Target& target,
+                                           Json& record, Times& times) {
         // A large photo has the memory for itself.
         std::shared_lock among_others(alone_, std::defer_lock);
         std::unique_lock by_itself(alone_, std::defer_lock);
@@ -178,6 +181,11 @@ class Batch {
         times.decode = milliseconds_since(start);
         record.set("width", image.width);
         record.set("height", image.height);
+        const Tone tone = tone_of(image);
+        record.set("tone", name(tone));
+        if (tone == Tone::color && options_.if_color == "error")
+            throw InputError(photo.path + ": is in colour already (--if-color recolor takes it)");
+        if (tone == Tone::color && options_.if_color == "skip") return {};
         check_fits(image, target, photo.path);
         const bool row_by_row = large || image.bytes.size() > kLargeImage;
         Colorization result = write_colored(image, target, row_by_row, times.encode);
@@ -266,12 +274,17 @@ int run_colorize(const ColorizeOptions& options, Console& console) {
             }
             check_target(target, options);
             Batch::Times times;
-            Colorization result;
+            std::optional<Colorization> colored;
             try {
-                result = batch.color_file(photos[i], target, record, times);
+                colored = batch.color_file(photos[i], target, record, times);
             } catch (const ModelError& error) {  // the colorizer does not know its file
                 throw ModelError(weights + ": " + error.what());
             }
+            if (!colored) {
+                record.set("skipped", true);
+                return console.note(photos[i].path + ": is in colour already, skipped");
+            }
+            const Colorization& result = *colored;
             record.set("network_width", result.network_width);
             record.set("network_height", result.network_height);
             record.set("scene", scene_json(result.scene, kScenesShown));
@@ -334,6 +347,8 @@ Command colorize_command() {
         .add("--max-memory", Setter(set_memory),
              "MiB that the process may take: large photos go through the network in bands")
         .shown_as("MiB");
+    command.add("--if-color", options.if_color, "What to do with a photo that has colours")
+        .one_of({"recolor", "skip", "error"});
     command.add("--strip-metadata", options.strip_metadata,
                 "Leave out Exif, XMP, IPTC and comments; else they are kept");
     command.add("--overwrite", options.overwrite, "Replace existing outputs");

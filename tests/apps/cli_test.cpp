@@ -114,6 +114,32 @@ TEST_CASE("colorize names its output, and never replaces a file unasked") {
     CHECK(place.colorize({place / "clear.png", "-o", place / "clear.jpg"}).code == 2);
 }
 
+TEST_CASE("metadata travels unless it is not wanted, and photos in colour can be left alone") {
+    const Place place;
+    Image photo = striped(24, 16);
+    photo.metadata.text = {{"Comment", "Oma, 1931"}};
+    write_image(place / "oma.png", photo, true);
+    REQUIRE(place.colorize({place / "oma.png", "-o", place / "oma.jpg"}).code == 0);
+    CHECK(read_image(place / "oma.jpg").metadata == photo.metadata);
+    REQUIRE(place.colorize({place / "oma.png", "--strip-metadata"}).code == 0);
+    CHECK(read_image(place / "oma-color.png").metadata == PhotoMetadata{});
+
+    Image colored = Image::make(16, 16, 3, 8);
+    for (size_t i = 0; i < colored.bytes.size(); ++i)
+        colored.bytes[i] = static_cast<uint8_t>(i * i * 37);
+    write_image(place / "colored.png", colored, true);
+    const Finished skipped =
+        place.colorize({place / "colored.png", "--if-color", "skip", "--json"});
+    CHECK(skipped.code == 0);
+    CHECK(skipped.out.find("\"tone\":\"color\"") != std::string::npos);
+    CHECK_FALSE(fs::exists(place / "colored-color.png"));
+    const Finished refused = place.colorize({place / "colored.png", "--if-color", "error"});
+    CHECK(refused.code == 3);
+    CHECK(refused.messages() == 1);
+    CHECK(place.colorize({place / "colored.png"}).code == 0);
+    CHECK(fs::exists(place / "colored-color.png"));
+}
+
 TEST_CASE("colorize takes folders, patterns and pipes, and goes on after a bad photo") {
     const Place place;
     const std::string folder = place / "album";
