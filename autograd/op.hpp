@@ -37,6 +37,8 @@ struct Op {
 
     // Output shape; throws ShapeError naming op and shapes. Touches no data.
     virtual Shape infer(std::span<const Shape> in) const = 0;
+    // Element type of the output.
+    virtual DType result_type(std::span<const DType> in) const { return in[0]; }
     virtual void forward(const Exec& exec, std::span<const Tensor> in, Tensor& out,
                          Saved* saved) const = 0;
     virtual void backward(const Exec& exec, const Tensor& dout, const Saved& saved,

@@ -36,16 +36,18 @@ Var Tape::parameter(Parameter& parameter) {
 Var Tape::apply(std::shared_ptr<const Op> op, std::initializer_list<Var> inputs) {
     Node node;
     std::vector<Shape> shapes;
+    std::vector<DType> types;
     std::vector<Tensor> values;
     for (const Var& input : inputs) {
         if (input.tape != this) throw Error(op->name() + ": input belongs to another tape");
         node.inputs.push_back(input.node);
         node.wants_grad |= nodes_[static_cast<size_t>(input.node)].wants_grad;
         shapes.push_back(input.shape());
+        types.push_back(input.value.dtype());
         values.push_back(input.value);
     }
     const Device device = phase_ == Phase::trace ? Device{Device::meta} : exec_.device;
-    Tensor out = Tensor::empty(op->infer(shapes), values.front().dtype(), device);
+    Tensor out = Tensor::empty(op->infer(shapes), op->result_type(types), device);
     const bool record = phase_ == Phase::train && node.wants_grad;
     if (phase_ != Phase::trace) op->forward(exec_, values, out, record ? &node.saved : nullptr);
     node.op = std::move(op);

@@ -1,4 +1,5 @@
 #include "layers/conv2d_naive_cuda.hpp"
+#include "layers/conv2d_narrow_cuda.hpp"
 #include "tensor/cuda/launch.cuh"
 
 namespace lumachrome {
@@ -31,7 +32,12 @@ constexpr GradBiasImpl kGradBias[] = {{"naive", accepts_all, {grad_bias}}};
 }  // namespace
 
 std::span<const Conv2dImpl> conv2d_cuda() {
-    static const Conv2dImpl list[] = {{"naive", accepts_all, kConv2dNaiveCuda}};
+    static const Conv2dImpl list[] = {
+        {"narrow",
+         reject_narrow,
+         {conv2d_forward_narrow_cuda, conv2d_grad_input_narrow_cuda,
+          conv2d_grad_weight_narrow_cuda}},
+        {"naive", accepts_all, kConv2dNaiveCuda}};
     return list;
 }
 

@@ -1,7 +1,10 @@
-// In place of *_cuda.cu in a build without the CUDA Toolkit: lists without an entry.
+// In place of *_cuda.cu in a build without the CUDA Toolkit: lists without an entry, and so kernels
+// that nobody can reach.
 #include "layers/activation.hpp"
 #include "layers/batch_norm.hpp"
+#include "layers/cast.hpp"
 #include "layers/conv2d.hpp"
+#include "layers/conv2d_narrow_cuda.hpp"
 #include "layers/cross_entropy.hpp"
 #include "layers/dropout.hpp"
 #include "layers/flatten.hpp"
@@ -11,6 +14,13 @@
 #include "layers/upsample.hpp"
 
 namespace lumachrome {
+namespace {
+
+[[noreturn]] void throw_missing(const Exec& exec) {
+    throw ResourceError("device " + exec.device.str() + ": this build has no kernels for it");
+}
+
+}  // namespace
 
 std::span<const ActivationImpl> activation_cuda() {
     return {};
@@ -18,8 +28,23 @@ std::span<const ActivationImpl> activation_cuda() {
 std::span<const BatchNormImpl> batch_norm_cuda() {
     return {};
 }
+std::span<const CastImpl> cast_cuda() {
+    return {};
+}
 std::span<const Conv2dImpl> conv2d_cuda() {
     return {};
+}
+void conv2d_forward_narrow_cuda(const Exec& exec, const Conv2dProblem&, const Tensor&,
+                                const Tensor&, const Tensor&, const Tensor&) {
+    throw_missing(exec);
+}
+void conv2d_grad_input_narrow_cuda(const Exec& exec, const Conv2dProblem&, const Tensor&,
+                                   const Tensor&, const GradIn&) {
+    throw_missing(exec);
+}
+void conv2d_grad_weight_narrow_cuda(const Exec& exec, const Conv2dProblem&, const Tensor&,
+                                    const Tensor&, const GradIn&) {
+    throw_missing(exec);
 }
 std::span<const CrossEntropyImpl> cross_entropy_cuda() {
     return {};

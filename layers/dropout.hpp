@@ -6,6 +6,7 @@
 #pragma once
 #include "autograd/tape.hpp"
 #include "tensor/choose.hpp"
+#include "tensor/random.hpp"
 
 namespace lumachrome {
 
@@ -14,7 +15,22 @@ struct DropoutMask {
     uint64_t seed = 0;
     uint32_t step = 0, layer = 0;
     int64_t first_sample = 0;  // place of x's first sample in the whole batch, where x is a share
-    double scale(int64_t element) const;  // 0, or 1 / (1 - rate); element of the whole batch
+    // Where the step's number lies in a GPU's memory: a captured step is replayed with the
+    // arguments it was captured with. Kernels then read it instead of `step`; forward and backward
+    // of one step must find the same. Null: `step`.
+    const uint32_t* device_step = nullptr;
+
+    // Element of the whole batch.
+    constexpr bool drops(int64_t element, uint32_t at_step) const {
+        const auto bits =
+            philox4x32({uint32_t(element), uint32_t(element >> 32), at_step, layer},
+                       {uint32_t(seed), uint32_t(seed >> 32) ^ uint32_t(Random::Purpose::dropout)});
+        return bits[0] * 0x1p-32 < rate;
+    }
+    constexpr double kept_scale() const { return 1 / (1 - rate); }
+    constexpr double scale(int64_t element) const {
+        return drops(element, step) ? 0 : kept_scale();
+    }
     int64_t first_element(const Shape& x) const {
         return first_sample == 0 ? 0 : first_sample * (x.numel() / x[0]);
     }

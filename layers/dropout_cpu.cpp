@@ -1,6 +1,5 @@
 #include "layers/dropout.hpp"
 #include "tensor/dispatch.hpp"
-#include "tensor/random.hpp"
 
 namespace lumachrome {
 namespace {
@@ -31,13 +30,6 @@ const DropoutKernel& kernel(const Exec& exec, const Shape& shape) {
 
 std::span<const DropoutImpl> dropout_cpu() {
     return kImplementations;
-}
-
-double DropoutMask::scale(int64_t element) const {
-    const auto bits =
-        philox4x32({uint32_t(element), uint32_t(element >> 32), step, layer},
-                   {uint32_t(seed), uint32_t(seed >> 32) ^ uint32_t(Random::Purpose::dropout)});
-    return bits[0] * 0x1p-32 < rate ? 0 : 1 / (1 - rate);
 }
 
 void DropoutOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& y, Saved*) const {

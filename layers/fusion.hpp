@@ -42,8 +42,13 @@ void fusion_reference(const Conv2dSpec& spec, View<const T> m, View<const T> g, 
 
 // Along one axis the kernel hangs over the start (1), over the end (2), over both (3, a map one
 // cell high) or over neither (0).
-inline int64_t border_case(int64_t position, int64_t size) {
+constexpr int64_t border_case(int64_t position, int64_t size) {
     return (position == 0) + 2 * (position == size - 1);
+}
+// Whether a tap of R along that axis then lies inside the image.
+constexpr bool tap_inside(int64_t tap, int64_t axis_case, int64_t R) {
+    const int64_t offset = tap - R / 2;
+    return !(offset < 0 && (axis_case & 1)) && !(offset > 0 && (axis_case & 2));
 }
 // [N,16,K]: b(k) + sum of t over the taps inside the image, for each pair (rows, columns) of border
 // cases. t [N,K,R,R], b [K].
@@ -52,7 +57,15 @@ Tensor border_biases(const Exec& exec, const Tensor& t, const Tensor& b);
 struct FusionProblem {
     int64_t N, H, W, K, R;
 };
+// Where the maps are bf16, t, e, b and everything of the weights are f32.
 struct FusionKernel {
+    // w [K,R,R,M+G] -> local [K,R,R,M] and global [K*R*R,G], and dw from the gradients of the
+    // halves
+    void (*split)(const Exec&, const Tensor& w, const Tensor& local, const Tensor& global);
+    void (*join)(const Exec&, const Tensor& local, const Tensor& global, const GradIn& dw);
+    // bias [N,16,K], as above
+    void (*border_biases)(const Exec&, const FusionProblem&, const Tensor& t, const Tensor& b,
+                          const Tensor& bias);
     // y(n,h,w,k) += b(k) + sum of t [N, K*R*R] over the taps inside the image
     void (*add_global)(const Exec&, const FusionProblem&, const Tensor& t, const Tensor& b,
                        const Tensor& y);

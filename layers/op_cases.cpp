@@ -2,6 +2,7 @@
 
 #include "layers/activation.hpp"
 #include "layers/batch_norm.hpp"
+#include "layers/cast.hpp"
 #include "layers/conv2d.hpp"
 #include "layers/cross_entropy.hpp"
 #include "layers/dropout.hpp"
@@ -139,7 +140,7 @@ OpFamily activation_family(Device device) {
 OpFamily upsample_family(Device device) {
     OpFamily family{"upsample", names(device, upsample_cpu, upsample_cuda), {}};
     Values values;
-    const Shape problems[] = {{2, 3, 4, 5}, {1, 1, 1, 1}, {1, 5, 2, 3}};
+    const Shape problems[] = {{2, 3, 4, 5}, {1, 1, 1, 1}, {1, 5, 2, 3}, {2, 2, 3, 16}};
     for (const Shape& shape : problems)
         family.cases.push_back(
             {shape.str(), std::make_shared<UpsampleOp>(), {values(shape)}, {true}});
@@ -149,7 +150,7 @@ OpFamily upsample_family(Device device) {
 OpFamily flatten_family(Device device) {
     OpFamily family{"flatten", names(device, flatten_cpu, flatten_cuda), {}};
     Values values;
-    const Shape problems[] = {{2, 3, 4, 5}, {1, 1, 2, 3}};
+    const Shape problems[] = {{2, 3, 4, 5}, {1, 1, 2, 3}, {1, 7, 10, 67}};
     for (const Shape& shape : problems)
         family.cases.push_back(
             {shape.str(), std::make_shared<FlattenOp>(), {values(shape)}, {true}});
@@ -183,6 +184,20 @@ OpFamily dropout_family(Device device) {
                                 std::make_shared<DropoutOp>(DropoutMask{rate, 5, 3, 1}),
                                 {values({4, 9})},
                                 {true}});
+    return family;
+}
+
+OpFamily cast_family(Device device) {
+    OpFamily family{"cast", names(device, cast_cpu, cast_cuda), {}};
+    Values values;
+    std::vector<DType> targets = {DType::f32, DType::f64};
+    if (device.kind == Device::cuda) targets.push_back(DType::bf16);
+    for (DType target : targets)
+        for (const Shape& shape : {Shape{2, 3, 4, 5}, Shape{37}})
+            family.cases.push_back({std::string("to ") + name(target) + " " + shape.str(),
+                                    std::make_shared<CastOp>(target),
+                                    {values(shape)},
+                                    {true}});
     return family;
 }
 
@@ -222,6 +237,9 @@ struct BrokenOp : Op {
 
     std::string name() const override { return original.op->name(); }
     Shape infer(std::span<const Shape> in) const override { return original.op->infer(in); }
+    DType result_type(std::span<const DType> in) const override {
+        return original.op->result_type(in);
+    }
     void forward(const Exec& exec, std::span<const Tensor> in, Tensor& y,
                  Saved* saved) const override {
         original.op->forward(exec, in, y, saved);
@@ -240,8 +258,9 @@ struct BrokenOp : Op {
 
 std::vector<OpFamily> op_families(Device device) {
     constexpr OpFamily (*kFamilies[])(Device) = {
-        conv2d_family,  linear_family, batch_norm_family, activation_family, upsample_family,
-        flatten_family, fusion_family, dropout_family,    mse_loss_family,   cross_entropy_family};
+        conv2d_family,   linear_family,   batch_norm_family,   activation_family,
+        upsample_family, flatten_family,  fusion_family,       dropout_family,
+        cast_family,     mse_loss_family, cross_entropy_family};
     std::vector<OpFamily> families;
     for (const auto family : kFamilies) families.push_back(family(device));
     return families;

@@ -27,6 +27,16 @@ class Random {
     int used_ = 4;
 };
 
-std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
+constexpr std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
+    for (int round = 0; round < 10; ++round) {
+        const uint64_t p0 = uint64_t{0xD2511F53} * c[0];
+        const uint64_t p1 = uint64_t{0xCD9E8D57} * c[2];
+        c = {uint32_t(p1 >> 32) ^ c[1] ^ k[0], uint32_t(p1), uint32_t(p0 >> 32) ^ c[3] ^ k[1],
+             uint32_t(p0)};
+        k[0] += 0x9E3779B9;
+        k[1] += 0xBB67AE85;
+    }
+    return c;
+}
 
 }  // namespace lumachrome

@@ -30,6 +30,8 @@ struct Run {
 Run run(const OpCase& c, const Exec& exec, DType dtype, bool integers) {
     std::vector<Tensor> in;
     std::vector<Shape> shapes;
+    const std::vector<DType> types(c.inputs.size(), dtype);
+    const DType result_type = c.op->result_type(types);
     for (const Tensor& input : c.inputs) {
         Tensor t = input.to(dtype).clone();
         if (integers)
@@ -42,12 +44,12 @@ Run run(const OpCase& c, const Exec& exec, DType dtype, bool integers) {
         shapes.push_back(input.shape());
     }
     Run result;
-    result.output = Tensor::empty(c.op->infer(shapes), dtype);
+    result.output = Tensor::empty(c.op->infer(shapes), result_type);
     Saved saved;
     c.op->forward(exec, in, result.output, &saved);
-    Tensor dout = random_tensor(result.output.shape(), 5, dtype, -4, 4);
+    Tensor dout = random_tensor(result.output.shape(), 5, result_type, -4, 4);
     if (integers)
-        dispatch_float(dtype, [&](auto v) {
+        dispatch_float(result_type, [&](auto v) {
             for (int64_t i = 0; i < dout.numel(); ++i) {
                 auto& x = dout.data<decltype(v)>()[i];
                 x = std::round(x);
