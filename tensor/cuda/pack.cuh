@@ -3,10 +3,12 @@
 #pragma once
 #include <array>
 #include <bit>
+#include <initializer_list>
 #include <type_traits>
 
 #include "tensor/cuda/launch.cuh"
 #include "tensor/cuda/ptx.cuh"
+#include "tensor/tensor.hpp"
 
 namespace lumachrome::cuda {
 
@@ -108,6 +110,30 @@ __device__ __forceinline__ void store_or_add(T* to, Values<T, kCount> values, bo
         for (int i = 0; i < kCount; ++i) values.at[i] += before.at[i];
     }
     store_pack<kCount>(to, values);
+}
+
+// The same with arrays.
+template <int kCount, class T>
+__device__ __forceinline__ void load(const T* from, Wider<T> (&out)[kCount]) {
+    const Values<T, kCount> values = load_pack<kCount>(from);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) out[i] = values.at[i];
+}
+template <int kCount, class T>
+__device__ __forceinline__ void store(T* to, const Wider<T> (&in)[kCount]) {
+    Values<T, kCount> values;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values.at[i] = in[i];
+    store_pack<kCount>(to, values);
+}
+
+// Whether rows of C elements can be moved in packs of 16 bytes in all of these tensors.
+template <class... Tensors>
+bool packs(int64_t C, const Tensors&... tensors) {
+    const auto fits = [C](const Tensor& t) {
+        return !t.defined() || (C * size_in_bytes(t.dtype()) % 16 == 0 && aligned_16({t.raw()}));
+    };
+    return (fits(tensors) && ...);
 }
 
 }  // namespace lumachrome::cuda
