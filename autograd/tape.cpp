@@ -76,8 +76,12 @@ void Tape::backward(std::initializer_list<std::pair<Var, double>> roots, const R
     for (const auto& [root, weight] : roots) {
         if (root.value.numel() != 1)
             throw ShapeError("backward: root must be a scalar, not " + root.shape().str());
-        if (const GradIn grad = slot(root.node))
-            grad.grad.fill(weight + (grad.beta == 0 ? 0 : grad.grad.item()));
+        const GradIn grad = slot(root.node);
+        if (!grad) continue;
+        if (grad.beta == 0)
+            grad.grad.fill(weight);
+        else
+            grad.grad.add(weight);
     }
     run_backward(ready);
 }

@@ -63,16 +63,32 @@ struct BatchNormMap {
     Tensor mean, inverse_std, gamma, beta;
     std::optional<Activation> activation;
 };
+// [C] each, of their own type.
+struct RunningStatistics {
+    Tensor mean, variance;
+};
 // What is summed over rows comes out in f64, so that it can be summed over processes in between.
+// All tensors lie on the device of Exec, and nothing waits for it.
 struct BatchNormKernel {
     // moments [2,C] f64: mean of the rows of x, sum of their squared deviations from it.
     void (*statistics)(const Exec&, const BatchNormProblem&, const Tensor& x,
                        const Tensor& moments);
+    // map.mean and map.inverse_std from the moments of `rows` rows; `running` moves towards them
+    // unless null.
+    void (*finish_statistics)(const Exec&, const BatchNormProblem&, const Tensor& moments,
+                              double rows, const RunningStatistics* running,
+                              const BatchNormMap& map);
+    // The same two from the running statistics.
+    void (*use_running)(const Exec&, const BatchNormProblem&, const RunningStatistics& running,
+                        const BatchNormMap& map);
     void (*forward)(const Exec&, const BatchNormProblem&, const BatchNormMap&, const Tensor& x,
                     const Tensor& y);
-    // sums [2,C] f64: sum dy f', sum dy f' xh. y is defined where the activation's slope needs it.
+    // sums [2,C] f64: sum dy f', sum dy f' xh. y is defined where a slope may follow from it.
     void (*backward_sums)(const Exec&, const BatchNormProblem&, const BatchNormMap&,
                           const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& sums);
+    // Both [C], either may be unwanted.
+    void (*parameter_gradients)(const Exec&, const BatchNormProblem&, const Tensor& sums,
+                                const GradIn& dgamma, const GradIn& dbeta);
     // `sums` over the `rows` that m and v came from; undefined when they came from elsewhere, and
     // their paths do not count.
     void (*backward_input)(const Exec&, const BatchNormProblem&, const BatchNormMap&,

@@ -213,8 +213,63 @@ void backward_input(const Exec& exec, const BatchNormProblem& p, const BatchNorm
     });
 }
 
+// map.inverse_std holds variances and receives what its name says.
+template <class T>
+void invert(T* variances, int64_t C) {
+    for (int64_t c = 0; c < C; ++c)
+        variances[c] = static_cast<T>(1 / std::sqrt(double(variances[c]) + kBatchNormEpsilon));
+}
+
+void finish_statistics(const Exec&, const BatchNormProblem& p, const Tensor& moments, double rows,
+                       const RunningStatistics* running, const BatchNormMap& map) {
+    dispatch_float(map.mean.dtype(), [&](auto t) {
+        using T = decltype(t);
+        const double *mean = moments.data<double>(), *deviations = mean + p.C;
+        T *m = map.mean.data<T>(), *v = map.inverse_std.data<T>();
+        for (int64_t c = 0; c < p.C; ++c) {
+            m[c] = static_cast<T>(mean[c]);
+            v[c] = static_cast<T>(deviations[c] / rows);
+            if (!running) continue;
+            const auto blend = [c](const Tensor& into, double value) {
+                dispatch_float(into.dtype(), [&](auto r) {
+                    auto& old = into.data<decltype(r)>()[c];
+                    old = static_cast<decltype(r)>((1 - kBatchNormMomentum) * old +
+                                                   kBatchNormMomentum * value);
+                });
+            };
+            blend(running->mean, m[c]);
+            blend(running->variance, double(v[c]) * rows / (rows - 1));
+        }
+        invert(v, p.C);
+    });
+}
+
+void use_running(const Exec&, const BatchNormProblem& p, const RunningStatistics& running,
+                 const BatchNormMap& map) {
+    map.mean.copy_from(running.mean), map.inverse_std.copy_from(running.variance);
+    dispatch_float(map.mean.dtype(),
+                   [&](auto t) { invert(map.inverse_std.data<decltype(t)>(), p.C); });
+}
+
+void parameter_gradients(const Exec&, const BatchNormProblem& p, const Tensor& sums,
+                         const GradIn& dgamma, const GradIn& dbeta) {
+    const auto add = [&](const GradIn& into, const double* sum) {
+        if (!into) return;
+        dispatch_float(into.grad.dtype(), [&](auto t) {
+            auto* out = into.grad.data<decltype(t)>();
+            for (int64_t c = 0; c < p.C; ++c)
+                out[c] = static_cast<decltype(t)>((into.beta == 0 ? 0 : double(out[c])) + sum[c]);
+        });
+    };
+    add(dgamma, sums.data<double>() + p.C);
+    add(dbeta, sums.data<double>());
+}
+
 constexpr BatchNormImpl kImplementations[] = {
-    {"chunks", accepts_all, {statistics, forward, backward_sums, backward_input}},
+    {"chunks",
+     accepts_all,
+     {statistics, finish_statistics, use_running, forward, backward_sums, parameter_gradients,
+      backward_input}},
 };
 
 BatchNormProblem problem_of(const Shape& x) {
@@ -226,10 +281,19 @@ const BatchNormKernel& kernel(const Exec& exec, const BatchNormProblem& problem)
                   problem);
 }
 
+// Where the CPU, and with it the peers, can read and write `t`; put_back ends that.
+Tensor here(const Tensor& t) {
+    return t.to(Device{});
+}
+void put_back(const Tensor& there, const Tensor& changed) {
+    if (there.device() != changed.device()) there.copy_from(changed);
+}
+
 // Moments of the own rows -> moments of everybody's; returns the number of these rows. The mean
 // first, then the deviations from it: sums of squares would cancel.
 double combine(const Peers& peers, double rows, int64_t C, const Tensor& moments) {
-    double *mean = moments.data<double>(), *deviations = mean + C;
+    const Tensor own = here(moments);
+    double *mean = own.data<double>(), *deviations = mean + C;
     std::vector<double> sums{rows};
     for (int64_t c = 0; c < C; ++c) sums.push_back(rows * mean[c]);
     peers.sum(sums);
@@ -239,7 +303,19 @@ double combine(const Peers& peers, double rows, int64_t C, const Tensor& moments
         deviations[c] += rows * delta * delta;
     }
     peers.sum({deviations, size_t(C)});
+    put_back(moments, own);
     return sums[0];
+}
+
+// The same for the sums of backward.
+double combine_sums(const Peers& peers, double rows, int64_t C, const Tensor& sums) {
+    const Tensor own = here(sums);
+    std::vector<double> shared(own.data<double>(), own.data<double>() + 2 * C);
+    shared.push_back(rows);
+    peers.sum(shared);
+    std::copy_n(shared.data(), 2 * C, own.data<double>());
+    put_back(sums, own);
+    return shared.back();
 }
 
 }  // namespace
@@ -262,43 +338,23 @@ void BatchNormOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& 
                           Saved* saved) const {
     const Tensor& x = in[0];
     const BatchNormProblem p = problem_of(x.shape());
-    Tensor mean = Tensor::empty({p.C}, x.dtype()), inverse_std = Tensor::empty({p.C}, x.dtype());
-    double rows = double(p.M);
+    const BatchNormKernel& run = kernel(exec, p);
+    const DType wide = x.dtype() == DType::f64 ? DType::f64 : DType::f32;
+    const BatchNormMap map{Tensor::empty({p.C}, wide, exec.device),
+                           Tensor::empty({p.C}, wide, exec.device), in[1], in[2], activation};
+    const RunningStatistics running{running_mean, running_variance};
     if (batch) {
-        const Tensor moments = Tensor::empty({2, p.C}, DType::f64);
-        kernel(exec, p).statistics(exec, p, x, moments);
-        if (shares > 1) rows = combine(*exec.peers, rows, p.C, moments);
-        dispatch_float(x.dtype(), [&](auto t) {
-            for (int64_t c = 0; c < p.C; ++c) {
-                mean.data<decltype(t)>()[c] = static_cast<decltype(t)>(moments.item(c));
-                inverse_std.data<decltype(t)>()[c] =
-                    static_cast<decltype(t)>(moments.item(p.C + c) / rows);
-            }
-        });
+        const Tensor moments = Tensor::empty({2, p.C}, DType::f64, exec.device);
+        run.statistics(exec, p, x, moments);
+        const double rows =
+            shares > 1 ? combine(*exec.peers, double(p.M), p.C, moments) : double(p.M);
+        run.finish_statistics(exec, p, moments, rows, saved ? &running : nullptr, map);
     } else {
-        mean.copy_from(running_mean), inverse_std.copy_from(running_variance);
+        run.use_running(exec, p, running, map);
     }
-    dispatch_float(x.dtype(), [&](auto t) {
-        using T = decltype(t);
-        for (int64_t c = 0; c < p.C; ++c) {
-            T& v = inverse_std.data<T>()[c];
-            if (batch && saved) {
-                const auto blend = [](const Tensor& running, int64_t i, double value) {
-                    dispatch_float(running.dtype(), [&](auto r) {
-                        auto& old = running.data<decltype(r)>()[i];
-                        old = static_cast<decltype(r)>((1 - kBatchNormMomentum) * old +
-                                                       kBatchNormMomentum * value);
-                    });
-                };
-                blend(running_mean, c, mean.data<T>()[c]);
-                blend(running_variance, c, double(v) * rows / (rows - 1));
-            }
-            v = static_cast<T>(1 / std::sqrt(double(v) + kBatchNormEpsilon));
-        }
-    });
-    kernel(exec, p).forward(exec, p, {mean, inverse_std, in[1], in[2], activation}, x, y);
+    run.forward(exec, p, map, x, y);
     if (!saved) return;
-    saved->tensors = {x, mean, inverse_std, in[1], in[2], {}};
+    saved->tensors = {x, map.mean, map.inverse_std, in[1], in[2], {}};
     if (activation == Activation::sigmoid) saved->tensors.back() = y;  // ReLU's slope follows x
 }
 
@@ -308,29 +364,14 @@ void BatchNormOp::backward(const Exec& exec, const Tensor& dy, const Saved& save
     const Tensor &x = kept[0], &y = kept[5];
     const BatchNormMap map{kept[1], kept[2], kept[3], kept[4], activation};
     const BatchNormProblem p = problem_of(x.shape());
-    Tensor sums = Tensor::empty({2, p.C}, DType::f64);
-    kernel(exec, p).backward_sums(exec, p, map, x, y, dy, sums);
-    const auto add = [&](const GradIn& into, int64_t offset) {
-        if (!into) return;
-        dispatch_float(into.grad.dtype(), [&](auto t) {
-            auto* out = into.grad.data<decltype(t)>();
-            for (int64_t c = 0; c < p.C; ++c)
-                out[c] = static_cast<decltype(t)>((into.beta == 0 ? 0 : double(out[c])) +
-                                                  sums.item(offset + c));
-        });
-    };
-    add(din[1], p.C);
-    add(din[2], 0);
+    const BatchNormKernel& run = kernel(exec, p);
+    const Tensor sums = Tensor::empty({2, p.C}, DType::f64, exec.device);
+    if (din[1] || din[2] || (batch && din[0])) run.backward_sums(exec, p, map, x, y, dy, sums);
+    if (din[1] || din[2]) run.parameter_gradients(exec, p, sums, din[1], din[2]);
     if (!din[0]) return;
-    double rows = double(p.M);
-    if (batch && shares > 1) {
-        std::vector<double> shared(sums.data<double>(), sums.data<double>() + 2 * p.C);
-        shared.push_back(rows);
-        exec.peers->sum(shared);
-        std::copy_n(shared.data(), 2 * p.C, sums.data<double>());
-        rows = shared.back();
-    }
-    kernel(exec, p).backward_input(exec, p, map, x, y, dy, batch ? sums : Tensor(), rows, din[0]);
+    const double rows =
+        batch && shares > 1 ? combine_sums(*exec.peers, double(p.M), p.C, sums) : double(p.M);
+    run.backward_input(exec, p, map, x, y, dy, batch ? sums : Tensor(), rows, din[0]);
 }
 
 void BatchNormOp::define(std::span<const View<const Dual>> in, View<Dual> y) const {

@@ -30,18 +30,26 @@ T cross_entropy_reference(View<const T> z, const Labels& labels) {
     return count > 0 ? total / T(count) : T(0);
 }
 
+// `on_device` [N] f32 is what a GPU reads: whole numbers, -1 for the unlabelled; undefined for the
+// CPU, which reads `labels`.
 struct CrossEntropyKernel {
-    void (*forward)(const Exec&, const Labels&, const Tensor& z, const Tensor& loss);
-    void (*backward)(const Exec&, const Labels&, const Tensor& z, const Tensor& dloss,
-                     const GradIn& dz);
+    void (*forward)(const Exec&, const Labels& labels, const Tensor& on_device, const Tensor& z,
+                    const Tensor& loss);
+    void (*backward)(const Exec&, const Labels& labels, const Tensor& on_device, const Tensor& z,
+                     const Tensor& dloss, const GradIn& dz);
 };
 using CrossEntropyImpl = Implementation<Shape, CrossEntropyKernel>;
 std::span<const CrossEntropyImpl> cross_entropy_cpu();
 std::span<const CrossEntropyImpl> cross_entropy_cuda();
 
+// On a GPU the labels are uploaded, which waits, unless they lie there already: then a captured
+// step reads what is written into that memory before each run. Labels that exist only there are not
+// checked against the number of classes; one beyond it makes the loss NaN.
 struct CrossEntropyOp : Op {
     explicit CrossEntropyOp(Labels l) : labels(std::move(l)) {}
+    explicit CrossEntropyOp(Tensor labels_on_device) : on_device(std::move(labels_on_device)) {}
     Labels labels;
+    Tensor on_device;
 
     std::string name() const override { return "cross_entropy"; }
     Shape infer(std::span<const Shape> in) const override;
@@ -54,6 +62,10 @@ struct CrossEntropyOp : Op {
 };
 
 inline Var cross_entropy(const Var& logits, Labels labels) {
+    return logits.tape->apply(std::make_shared<CrossEntropyOp>(std::move(labels)), {logits});
+}
+// `labels` [N] f32 on the GPU of the logits.
+inline Var cross_entropy(const Var& logits, Tensor labels) {
     return logits.tape->apply(std::make_shared<CrossEntropyOp>(std::move(labels)), {logits});
 }
 

@@ -100,7 +100,7 @@ OpFamily linear_family(Device device) {
 OpFamily batch_norm_family(Device device) {
     OpFamily family{"batch_norm", names(device, batch_norm_cpu, batch_norm_cuda), {}};
     Values values;
-    const Shape problems[] = {{2, 3, 4, 3}, {1, 30, 20, 2}, {5, 4}, {3, 1}};
+    const Shape problems[] = {{2, 3, 4, 3}, {1, 30, 20, 2}, {5, 4}, {3, 1}, {5, 16}, {12, 264}};
     for (const Shape& shape : problems)
         for (bool training : {true, false}) {
             const int64_t C = shape.back();

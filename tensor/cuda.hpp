@@ -43,6 +43,7 @@ void give_back_pinned(std::byte* memory);
 void synchronize(Device device);  // waits for all work started so far
 
 void fill(const Tensor& tensor, double value);
+void add(const Tensor& tensor, double value);
 void convert(const Tensor& to, const Tensor& from);  // same shape, any two of f32, f64, bf16
 bool all_finite(const Tensor& tensor);
 

@@ -41,6 +41,9 @@ void synchronize(Device) {
 void fill(const Tensor&, double) {
     missing();
 }
+void add(const Tensor&, double) {
+    missing();
+}
 void convert(const Tensor&, const Tensor&) {
     missing();
 }

@@ -171,6 +171,15 @@ void Tensor::fill(double value) const {
     });
 }
 
+void Tensor::add(double value) const {
+    if (device_.kind == Device::cuda) return cuda::add(*this, value);
+    dispatch_float(dtype_, [&](auto t) {
+        using T = decltype(t);
+        for (int64_t i = 0; i < numel(); ++i)
+            data<T>()[i] = static_cast<T>(value + double(data<T>()[i]));
+    });
+}
+
 bool all_finite(const Tensor& tensor) {
     if (tensor.device().kind == Device::cuda) return cuda::all_finite(tensor);
     return dispatch_float(tensor.dtype(), [&](auto t) {

@@ -53,6 +53,7 @@ class Tensor {
     // Same shape; from any device to any, converting between f32, f64 and bf16.
     void copy_from(const Tensor& source) const;
     void fill(double value) const;
+    void add(double value) const;  // to every element
 
   private:
     void require(DType dtype) const;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "tensor/error.hpp"
+#include "train/device_step.hpp"
 
 namespace lumachrome {
 
@@ -87,18 +88,44 @@ const char* name(OptimizerSpec::Rule rule) {
 
 void Optimizer::add(const std::string& name, Parameter& p) {
     if (!p.trainable) return;
-    Slot slot{name, &p, Tensor::zeros(p.value.shape(), p.value.dtype()), {}};
+    Slot slot{name, &p, Tensor::zeros(p.value.shape(), p.value.dtype(), p.value.device()), {}};
     if (spec_.rule != OptimizerSpec::sgd) slot.second = slot.first.clone();
     slots_.push_back(std::move(slot));
 }
 
-const Optimizer::Slot* Optimizer::step(const Exec& exec, double rate_factor,
-                                       double gradient_factor) {
-    ++steps_;
-    const Slot* first_bad = nullptr;
+StepFactors Optimizer::factors(double rate_factor) const {
     const double rate = spec_.learning_rate * rate_factor;
     const double correction1 = 1 - std::pow(spec_.beta1, double(steps_));
     const double correction2 = 1 - std::pow(spec_.beta2, double(steps_));
+    StepFactors f;
+    f.rate = rate, f.decay = rate * spec_.weight_decay;
+    f.adam_rate = rate / correction1, f.root2 = std::sqrt(correction2);
+    return f;
+}
+
+StepFactors Optimizer::begin_step(double rate_factor, double clip_norm) {
+    ++steps_;
+    for (Slot& slot : slots_) ++slot.parameter->version;
+    StepFactors f = factors(rate_factor);
+    f.clip_norm = clip_norm;
+    return f;
+}
+
+const Optimizer::Slot* Optimizer::step(const Exec& exec, double rate_factor,
+                                       double gradient_factor) {
+    if (exec.device.kind == Device::cuda) {
+        if (!on_device_) on_device_ = std::make_shared<DeviceStep>(exec.device);
+        StepFactors f = begin_step(rate_factor);
+        f.gradient = gradient_factor;
+        on_device_->begin(f);
+        on_device_->update(spec_, slots_);
+        on_device_->publish();
+        const int32_t bad = on_device_->wait().first_bad;
+        return bad == StepOutcome::kNone ? nullptr : &slots_[size_t(bad)];
+    }
+    ++steps_;
+    const StepFactors step = factors(rate_factor);
+    const Slot* first_bad = nullptr;
     for (Slot& slot : slots_) {
         Parameter& p = *slot.parameter;
         if (!p.grad.defined()) continue;
@@ -106,11 +133,11 @@ const Optimizer::Slot* Optimizer::step(const Exec& exec, double rate_factor,
         dispatch_float(p.value.dtype(), [&](auto t) {
             using T = decltype(t);
             Factors<T> f;
-            f.scale = T(gradient_factor), f.rate = T(rate), f.epsilon = T(spec_.epsilon);
-            f.decay = T(rate * spec_.weight_decay);
+            f.scale = T(gradient_factor), f.rate = T(step.rate), f.epsilon = T(spec_.epsilon);
+            f.decay = T(step.decay);
             f.rho = T(spec_.rho), f.beta1 = T(spec_.beta1), f.beta2 = T(spec_.beta2);
-            f.momentum = T(spec_.momentum), f.adam_rate = T(rate / correction1);
-            f.root2 = T(std::sqrt(correction2));
+            f.momentum = T(spec_.momentum), f.adam_rate = T(step.adam_rate);
+            f.root2 = T(step.root2);
             T *w = p.value.data<T>(), *s1 = slot.first.data<T>();
             T* s2 = slot.second.defined() ? slot.second.data<T>() : nullptr;
             const T* g = p.grad.data<T>();

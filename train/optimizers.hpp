@@ -10,6 +10,7 @@
 // Walk 2, stop 4: loss -> gradients -> optimizer.
 #pragma once
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,16 @@ struct OptimizerSpec {
 OptimizerSpec optimizer_spec(const std::string& rule);
 const char* name(OptimizerSpec::Rule rule);
 
+// What one step multiplies with, beyond the constants of the rule.
+struct StepFactors {
+    double rate = 0, decay = 0;       // of the weights: decay is the rate times weight_decay
+    double adam_rate = 0, root2 = 1;  // adam: the rate over 1-b1^t, the root of 1-b2^t
+    double gradient = 1;              // of every gradient
+    double clip_norm = 0;             // longer gradients are scaled down to it; 0: never
+};
+
+class DeviceStep;
+
 class Optimizer {
   public:
     struct Slot {
@@ -44,8 +55,12 @@ class Optimizer {
 
     // One step from the gradients in the parameters: the learning rate is multiplied by
     // `rate_factor`, every gradient by `gradient_factor`. Returns the first slot whose weights are
-    // no longer finite; null: all are.
+    // no longer finite; null: all are. On a GPU that answer waits for it.
     const Slot* step(const Exec& exec, double rate_factor = 1, double gradient_factor = 1);
+
+    // A step that is done elsewhere (DeviceStep): counts it, marks all weights as changed and says
+    // what it multiplies with.
+    StepFactors begin_step(double rate_factor = 1, double clip_norm = 0);
 
     int64_t steps() const { return steps_; }
     void set_steps(int64_t steps) { steps_ = steps; }
@@ -53,9 +68,11 @@ class Optimizer {
     const OptimizerSpec& spec() const { return spec_; }
 
   private:
+    StepFactors factors(double rate_factor) const;
     OptimizerSpec spec_;
     std::vector<Slot> slots_;
     int64_t steps_ = 0;
+    std::shared_ptr<DeviceStep> on_device_;  // null before the first step on a GPU
 };
 
 }  // namespace lumachrome

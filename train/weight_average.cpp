@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "train/device_step.hpp"
+
 namespace lumachrome {
 
 void WeightAverage::add(const std::string& name, Parameter& p) {
@@ -11,6 +13,8 @@ void WeightAverage::add(const std::string& name, Parameter& p) {
 
 void WeightAverage::update(const Exec& exec, int64_t step) {
     const double decay = std::min(decay_, double(1 + step) / double(10 + step));
+    if (exec.device.kind == Device::cuda)
+        return cuda::move_averages(exec.device, entries_, 1 - decay);
     for (Entry& entry : entries_)
         dispatch_float(entry.average.dtype(), [&](auto t) {
             using T = decltype(t);

@@ -54,6 +54,12 @@ __global__ void fill_kernel(T* out, int64_t count, T value) {
     for (int64_t i = first_index(); i < count; i += index_step()) out[i] = value;
 }
 
+template <class T>
+__global__ void add_kernel(T* out, int64_t count, double value) {
+    for (int64_t i = first_index(); i < count; i += index_step())
+        out[i] = static_cast<T>(static_cast<Wider<T>>(value + static_cast<double>(out[i])));
+}
+
 template <class To, class From>
 __global__ void convert_kernel(To* out, const From* in, int64_t count) {
     for (int64_t i = first_index(); i < count; i += index_step())
@@ -154,6 +160,14 @@ void fill(const Tensor& tensor, double value) {
         launch<fill_kernel<T>>(tensor.device(), blocks_for(tensor.numel()), kThreads, 0,
                                tensor.data<T>(), tensor.numel(),
                                static_cast<T>(static_cast<Wider<T>>(value)));
+    });
+}
+
+void add(const Tensor& tensor, double value) {
+    dispatch_activations(tensor.dtype(), [&](auto t) {
+        using T = decltype(t);
+        launch<add_kernel<T>>(tensor.device(), blocks_for(tensor.numel()), kThreads, 0,
+                              tensor.data<T>(), tensor.numel(), value);
     });
 }
 

@@ -107,6 +107,14 @@ T atomicMax(T* at, T value) {
     }
     return old;
 }
+template <class T>
+T atomicMin(T* at, T value) {
+    std::atomic_ref<T> ref(*at);
+    T old = ref.load();
+    while (value < old && !ref.compare_exchange_weak(old, value)) {
+    }
+    return old;
+}
 
 // --- arithmetic
 
