@@ -5,6 +5,7 @@
 #include "layers/cast.hpp"
 #include "layers/conv2d.hpp"
 #include "layers/conv2d_narrow_cuda.hpp"
+#include "layers/conv2d_mma_cuda.hpp"
 #include "layers/cross_entropy.hpp"
 #include "layers/dropout.hpp"
 #include "layers/flatten.hpp"
@@ -69,6 +70,15 @@ std::span<const MseLossImpl> mse_loss_cuda() {
 }
 std::span<const UpsampleImpl> upsample_cuda() {
     return {};
+}
+
+
+Tensor pack_conv2d_weights_cuda(const Exec& exec, const Tensor&, DType, bool) {
+    throw ResourceError("device " + exec.device.str() + ": this build has no kernels for it");
+}
+void conv2d_packed_cuda(const Exec& exec, const Conv2dProblem&, bool, const Tensor&, const Tensor&,
+                        const ConvEpilogue&, const Tensor&) {
+    throw ResourceError("device " + exec.device.str() + ": this build has no kernels for it");
 }
 
 }  // namespace lumachrome

@@ -20,6 +20,7 @@ struct Exec {
     Device device{};
     int threads = 1;
     const Peers* peers = nullptr;  // who shares batch statistics; null: nobody
+    bool tf32 = false;  // factors of products may be rounded to 10 bits of mantissa on a GPU
 };
 
 int available_threads();  // cores this process may use

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <string>
@@ -22,8 +23,24 @@ constexpr int kPatience = 100000;  // rounds in which threads only wait for memo
 
 enum class State { ready, spinning, at_block, at_warp, done };
 
+// Where a function that called go() waits. Switching between fibers is what takes the time here, so
+// only the first entry into one is a system call.
+using Place = void* [5];
+
+[[gnu::noinline, noreturn]] void jump(Place to) {  // never from the function of `to` itself
+    __builtin_longjmp(to, 1);
+}
+[[gnu::noinline]] void go(Place from, Place to) {
+    if (__builtin_setjmp(from) == 0) jump(to);
+}
+[[gnu::noinline]] void begin(Place from, const ucontext_t& to) {
+    if (__builtin_setjmp(from) == 0) setcontext(&to);
+}
+
 struct Thread {
-    ucontext_t context;
+    ucontext_t context;  // of its beginning
+    Place place;         // where it waits, once it has begun
+    bool begun = false;
     std::unique_ptr<std::byte[]> stack{new std::byte[kStackBytes]};
     State state = State::ready;
     uint3 index{};
@@ -40,7 +57,7 @@ struct Warp {
 };
 
 struct Block {
-    ucontext_t scheduler;
+    Place scheduler;
     std::vector<std::unique_ptr<Thread>> threads;  // kept from block to block
     std::vector<Warp> warps;
     std::vector<std::byte> shared;
@@ -52,43 +69,56 @@ struct Block {
 };
 
 thread_local Block block;
-bool last_warp_first = false;
+bool reversed = false, last_warp_first = false;
 
+// A fiber runs one thread after another, so that its beginning is paid for once.
 void entry() {
-    try {
-        (*block.body)();
-        bool under_way = !block.running->open.empty();
-        for (const auto& group : block.running->groups) under_way |= !group.empty();
-        if (under_way) throw Error("a thread ended with asynchronous copies under way");
-    } catch (...) {
-        if (!block.failure) block.failure = std::current_exception();
+    for (;;) {
+        Thread& self = *block.running;
+        try {
+            (*block.body)();
+            bool under_way = !self.open.empty();
+            for (const auto& group : self.groups) under_way |= !group.empty();
+            if (under_way) throw Error("a thread ended with asynchronous copies under way");
+        } catch (...) {
+            if (!block.failure) block.failure = std::current_exception();
+        }
+        self.state = State::done;
+        go(self.place, block.scheduler);
     }
-    block.running->state = State::done;
 }
 
 void wait(State state) {
     Thread& self = *block.running;
     self.state = state;
-    swapcontext(&self.context, &block.scheduler);
+    go(self.place, block.scheduler);
 }
 
 void resume(Thread& thread) {
     thread.state = State::ready;
     block.running = &thread;
     threadIdx = thread.index;
-    swapcontext(&block.scheduler, &thread.context);
+    if (thread.begun) {
+        go(block.scheduler, thread.place);
+    } else {
+        thread.begun = true;
+        begin(block.scheduler, thread.context);
+    }
 }
 
 void prepare(Thread& thread, uint3 index) {
+    const bool ended = thread.state == State::done;
     thread.state = State::ready;
     thread.index = index;
     thread.parity = 0;
     thread.open.clear();
     thread.groups.clear();
+    if (thread.begun && ended) return;
+    thread.begun = false;  // new, or left behind by a block that failed
     getcontext(&thread.context);
     thread.context.uc_stack.ss_sp = thread.stack.get();
     thread.context.uc_stack.ss_size = kStackBytes;
-    thread.context.uc_link = &block.scheduler;
+    thread.context.uc_link = nullptr;
     makecontext(&thread.context, entry, 0);
 }
 
@@ -184,7 +214,7 @@ void run_block() {
 }  // namespace
 
 void reverse_warps(bool reverse) {
-    last_warp_first = reverse;
+    reversed = reverse;
 }
 
 void run(dim3 grid, dim3 size, size_t dynamic_shared_bytes, const std::function<void()>& body) {
@@ -193,6 +223,7 @@ void run(dim3 grid, dim3 size, size_t dynamic_shared_bytes, const std::function<
     if (size_t{grid.x} * grid.y * grid.z == 0 || grid.y > 65535 || grid.z > 65535)
         throw Error("a grid of impossible size");
     if (dynamic_shared_bytes > (227 << 10)) throw Error("more shared memory than a block can have");
+    last_warp_first = reversed || std::getenv("LUMACHROME_EMULATOR_REVERSE") != nullptr;
     gridDim = grid;
     blockDim = size;
     block.body = &body;

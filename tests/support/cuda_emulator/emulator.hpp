@@ -35,7 +35,8 @@ struct Error : std::logic_error {
 
 // Runs body for every thread of the grid.
 void run(dim3 grid, dim3 block, size_t dynamic_shared_bytes, const std::function<void()>& body);
-// Last warp first, from now on.
+// Last warp first, from now on; so does LUMACHROME_EMULATOR_REVERSE in the environment, whatever
+// its value, for tests that also run without the emulator.
 void reverse_warps(bool reverse);
 
 // Called from within a running kernel:

@@ -13,12 +13,20 @@ namespace {
 class DeviceMemory {
   public:
     void* take(size_t bytes) {
-        void* const at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (at == MAP_FAILED) return nullptr;
+        // On large pages, where there are any: protect() then has 512 times less to change.
+        constexpr size_t kLarge = size_t{2} << 20;
+        const size_t reserved = bytes + kLarge;
+        void* const begin = mmap(nullptr, reserved, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (begin == MAP_FAILED) return nullptr;
+        void* at = begin;
+        size_t space = reserved;
+        std::align(kLarge, bytes, at, space);
+        if (at != begin) munmap(begin, reserved - space);
+        madvise(at, bytes, MADV_HUGEPAGE);
         const std::lock_guard lock(mutex_);
-        segments_[at] = bytes;
-        if (users_ == 0) mprotect(at, bytes, PROT_NONE);
+        segments_[at] = space;
+        if (users_ == 0) mprotect(at, space, PROT_NONE);
         return at;
     }
     void give_back(void* at) {

@@ -51,6 +51,34 @@ struct Fragments {
 inline float half_of(uint32_t bits, unsigned half) {
     return bf16_to_float(static_cast<uint16_t>(half ? bits >> 16 : bits & 0xffff));
 }
+// The hardware reads the upper 19 bits of a tf32.
+inline float tf32_of(uint32_t bits) {
+    return __uint_as_float(bits & 0xffffe000u);
+}
+
+// d += a b with kValues elements to a register.
+template <unsigned kValues>
+void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    const Fragments own{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    emulator::exchange(&own, sizeof own);
+    constexpr unsigned kDepth = 8 * kValues;
+    float rows[2][kDepth], columns[2][kDepth];  // the two of each that this lane multiplies
+    const unsigned g = emulator::lane() / 4, t = emulator::lane() % 4;
+    for (unsigned lane = 0; lane < 4; ++lane)
+        for (unsigned i = 0; i < 2; ++i) {
+            const auto of_row = emulator::value_of_lane<Fragments>(4 * g + lane);
+            const auto of_column = emulator::value_of_lane<Fragments>(4 * (2 * t + i) + lane);
+            for (unsigned high = 0; high < 2; ++high)
+                for (unsigned v = 0; v < kValues; ++v) {
+                    const unsigned k = 4 * kValues * high + kValues * lane + v;
+                    const uint32_t left = of_row.a[i + 2 * high], right = of_column.b[high];
+                    rows[i][k] = kValues == 2 ? half_of(left, v) : tf32_of(left);
+                    columns[i][k] = kValues == 2 ? half_of(right, v) : tf32_of(right);
+                }
+        }
+    for (unsigned i = 0; i < 4; ++i)
+        for (unsigned k = 0; k < kDepth; ++k) d[i] += rows[i / 2][k] * columns[i % 2][k];
+}
 
 }  // namespace emulated
 
@@ -62,37 +90,10 @@ inline void ldmatrix_x4_transposed(uint32_t (&out)[4], const void* row) {
 }
 
 inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    emulated::Fragments own{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    emulator::exchange(&own, sizeof own);
-    const unsigned g = emulator::lane() / 4, t = emulator::lane() % 4;
-    for (unsigned i = 0; i < 4; ++i) {
-        const unsigned high = i / 2, column = 2 * t + i % 2;
-        float sum = d[i];
-        for (unsigned k = 0; k < 16; ++k) {
-            const auto of_a = emulator::value_of_lane<emulated::Fragments>(4 * g + k % 8 / 2);
-            const auto of_b = emulator::value_of_lane<emulated::Fragments>(4 * column + k % 8 / 2);
-            sum += emulated::half_of(of_a.a[high + 2 * (k / 8)], k % 2) *
-                   emulated::half_of(of_b.b[k / 8], k % 2);
-        }
-        d[i] = sum;
-    }
+    emulated::multiply<2>(d, a, b);
 }
-// The hardware reads the upper 19 bits.
 inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    emulated::Fragments own{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    emulator::exchange(&own, sizeof own);
-    const auto value = [](uint32_t bits) { return __uint_as_float(bits & 0xffffe000u); };
-    const unsigned g = emulator::lane() / 4, t = emulator::lane() % 4;
-    for (unsigned i = 0; i < 4; ++i) {
-        const unsigned high = i / 2, column = 2 * t + i % 2;
-        float sum = d[i];
-        for (unsigned k = 0; k < 8; ++k) {
-            const auto of_a = emulator::value_of_lane<emulated::Fragments>(4 * g + k % 4);
-            const auto of_b = emulator::value_of_lane<emulated::Fragments>(4 * column + k % 4);
-            sum += value(of_a.a[high + 2 * (k / 4)]) * value(of_b.b[k / 4]);
-        }
-        d[i] = sum;
-    }
+    emulated::multiply<1>(d, a, b);
 }
 // To nearest, ties away from zero.
 inline uint32_t to_tf32(float value) {
