@@ -3,6 +3,7 @@
 #include "layers/conv2d_naive_cuda.hpp"
 #include "layers/conv2d_narrow_cuda.hpp"
 #include "layers/conv2d_tiled_cuda.hpp"
+#include "layers/conv2d_wgmma.hpp"
 #include "tensor/cuda/launch.cuh"
 
 namespace lumachrome {
@@ -106,6 +107,9 @@ std::span<const Conv2dImpl> conv2d_cuda() {
          reject_narrow,
          {conv2d_forward_narrow_cuda, conv2d_grad_input_narrow_cuda,
           conv2d_grad_weight_narrow_cuda}},
+        {"wgmma",
+         reject_wgmma,
+         {conv2d_forward_wgmma, conv2d_grad_input_wgmma, conv2d_grad_weight_wgmma}},
         {"mma", reject_conv2d_mma, kConv2dMmaCuda},
         {"tiled", accepts_all, kConv2dTiledCuda},
         {"naive", accepts_all, kConv2dNaiveCuda}};

@@ -6,6 +6,7 @@
 #include "layers/conv2d.hpp"
 #include "layers/conv2d_narrow_cuda.hpp"
 #include "layers/conv2d_mma_cuda.hpp"
+#include "layers/conv2d_wgmma.hpp"
 #include "layers/cross_entropy.hpp"
 #include "layers/dropout.hpp"
 #include "layers/flatten.hpp"
@@ -45,6 +46,26 @@ void conv2d_grad_input_narrow_cuda(const Exec& exec, const Conv2dProblem&, const
 }
 void conv2d_grad_weight_narrow_cuda(const Exec& exec, const Conv2dProblem&, const Tensor&,
                                     const Tensor&, const GradIn&) {
+    throw_missing(exec);
+}
+const char* reject_wgmma(const Conv2dProblem&) {
+    return "this build has no kernels for GPUs";
+}
+void conv2d_forward_wgmma(const Exec& exec, const Conv2dProblem&, const Tensor&, const Tensor&,
+                          const Tensor&, const Tensor&) {
+    throw_missing(exec);
+}
+void conv2d_grad_input_wgmma(const Exec& exec, const Conv2dProblem&, const Tensor&, const Tensor&,
+                             const GradIn&) {
+    throw_missing(exec);
+}
+void conv2d_grad_weight_wgmma(const Exec& exec, const Conv2dProblem&, const Tensor&, const Tensor&,
+                              const GradIn&) {
+    throw_missing(exec);
+}
+void conv2d_forward_wgmma_packed(const Exec& exec, const Conv2dProblem&, const Tensor&, const Tensor&,
+                                 const Tensor&, const Tensor&, std::optional<Activation>,
+                                 const Tensor&) {
     throw_missing(exec);
 }
 std::span<const CrossEntropyImpl> cross_entropy_cuda() {

@@ -60,6 +60,9 @@ inline void __threadfence_block() {}
 inline void __nanosleep(unsigned) {
     emulator::yield();
 }
+[[noreturn]] inline void __trap() {
+    throw emulator::Error("a kernel stopped itself");
+}
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int from, int width = 32) {

@@ -23,6 +23,11 @@ constexpr int kPatience = 100000;  // rounds in which threads only wait for memo
 
 enum class State { ready, spinning, at_block, at_warp, done };
 
+struct Group {
+    std::vector<Pending> copies;
+    std::function<void()> then;
+};
+
 // Where a function that called go() waits. Switching between fibers is what takes the time here, so
 // only the first entry into one is a system call.
 using Place = void* [5];
@@ -49,8 +54,17 @@ struct Thread {
     uint32_t mask = 0;
     int parity = 0;  // of its exchanges
     std::vector<Pending> open;
-    std::vector<std::vector<Pending>> groups;
+    std::vector<Group> groups;
+    Products products;
+    uint64_t fenced = 0;  // copies that had landed in the block at its last fence for products
 };
+
+// The last copy to 16 bytes of shared memory: the how manieth it was to land.
+struct Copied {
+    bool under_way = false;
+    uint64_t landed = 0;
+};
+constexpr size_t kGranule = 16;
 
 struct Warp {
     std::array<std::array<std::array<std::byte, kExchangeBytes>, kWarp>, 2> given;
@@ -62,6 +76,9 @@ struct Block {
     std::vector<Warp> warps;
     std::vector<std::byte> shared;
     std::byte* shared_begin = nullptr;
+    size_t shared_bytes = 0;
+    std::vector<Copied> copied;
+    uint64_t landed = 0;
     Thread* running = nullptr;
     size_t count = 0;
     const std::function<void()>* body = nullptr;
@@ -78,8 +95,10 @@ void entry() {
         try {
             (*block.body)();
             bool under_way = !self.open.empty();
-            for (const auto& group : self.groups) under_way |= !group.empty();
+            for (const auto& group : self.groups) under_way |= !group.copies.empty();
             if (under_way) throw Error("a thread ended with asynchronous copies under way");
+            if (self.products.under_way())
+                throw Error("a thread ended with products under way");
         } catch (...) {
             if (!block.failure) block.failure = std::current_exception();
         }
@@ -113,6 +132,8 @@ void prepare(Thread& thread, uint3 index) {
     thread.parity = 0;
     thread.open.clear();
     thread.groups.clear();
+    thread.products.clear();
+    thread.fenced = 0;
     if (thread.begun && ended) return;
     thread.begun = false;  // new, or left behind by a block that failed
     getcontext(&thread.context);
@@ -120,6 +141,34 @@ void prepare(Thread& thread, uint3 index) {
     thread.context.uc_stack.ss_size = kStackBytes;
     thread.context.uc_link = nullptr;
     makecontext(&thread.context, entry, 0);
+}
+
+Copied* copied_at(const std::byte* shared) {
+    const auto at = static_cast<size_t>(shared - block.shared_begin);
+    return at < block.shared_bytes ? &block.copied[at / kGranule] : nullptr;
+}
+
+void land_first_group(Thread& thread) {
+    const Group group = std::move(thread.groups.front());
+    thread.groups.erase(thread.groups.begin());
+    for (const Pending& copy : group.copies) {
+        std::memcpy(copy.to, copy.from, copy.bytes);
+        std::memset(copy.to + copy.bytes, 0, copy.zeros);
+        if (Copied* const copied = copied_at(copy.to)) *copied = {false, ++block.landed};
+    }
+    if (group.then) group.then();
+}
+
+// When all threads wait: one group of each thread that others are told of.
+bool land_groups() {
+    bool landed = false;
+    for (size_t i = 0; i < block.count; ++i) {
+        Thread& thread = *block.threads[i];
+        if (thread.groups.empty() || !thread.groups.front().then) continue;
+        land_first_group(thread);
+        landed = true;
+    }
+    return landed;
 }
 
 // Lets the lanes of a warp go whose partners have all arrived.
@@ -203,12 +252,24 @@ void run_block() {
         }
         if (block.failure || !alive) return;
         progress |= release_barriers();
+        if (!progress) progress = land_groups();
         idle = progress ? 0 : idle + 1;
         bool spinning = false;
         for (size_t i = 0; i < block.count; ++i)
             spinning |= block.threads[i]->state == State::spinning;
         if (!progress && (!spinning || idle > kPatience)) throw Error(stuck());
     }
+}
+
+uint16_t read_for_product(uint32_t address) {
+    if (address + 2 > block.shared_bytes) throw Error("a product reads past shared memory");
+    const Copied& copied = block.copied[address / kGranule];
+    if (copied.under_way) throw Error("a product reads what is still being copied");
+    if (copied.landed > block.running->fenced)
+        throw Error("a product reads what was copied without fence_for_products() behind it");
+    uint16_t value;
+    std::memcpy(&value, block.shared_begin + address, sizeof value);
+    return value;
 }
 
 }  // namespace
@@ -239,6 +300,9 @@ void run(dim3 grid, dim3 size, size_t dynamic_shared_bytes, const std::function<
                     std::vector<std::byte>(dynamic_shared_bytes + kAlignment, std::byte{0xff});
                 const auto at = reinterpret_cast<uintptr_t>(block.shared.data());
                 block.shared_begin = block.shared.data() + (kAlignment - at % kAlignment);
+                block.shared_bytes = dynamic_shared_bytes;
+                block.copied.assign(dynamic_shared_bytes / kGranule + 1, {});
+                block.landed = 0;
                 for (size_t i = 0; i < block.count; ++i)
                     prepare(*block.threads[i], {static_cast<unsigned>(i % size.x),
                                                 static_cast<unsigned>(i / size.x % size.y),
@@ -298,23 +362,34 @@ void start_copy(const Pending& copy) {
         (copy.bytes > 0 && reinterpret_cast<uintptr_t>(copy.from) % (copy.bytes + copy.zeros) != 0))
         throw Error("a misaligned asynchronous copy");
     std::memset(copy.to, 0xff, copy.bytes + copy.zeros);
+    if (Copied* const copied = copied_at(copy.to)) copied->under_way = true;
     block.running->open.push_back(copy);
 }
 
-void commit_copies() {
-    block.running->groups.push_back(std::move(block.running->open));
+void commit_copies(std::function<void()> then) {
+    block.running->groups.push_back({std::move(block.running->open), std::move(then)});
     block.running->open.clear();
 }
 
 void wait_copies(int groups_left) {
-    auto& groups = block.running->groups;
-    while (groups.size() > static_cast<size_t>(groups_left)) {
-        for (const Pending& copy : groups.front()) {
-            std::memcpy(copy.to, copy.from, copy.bytes);
-            std::memset(copy.to + copy.bytes, 0, copy.zeros);
-        }
-        groups.erase(groups.begin());
-    }
+    while (block.running->groups.size() > static_cast<size_t>(groups_left))
+        land_first_group(*block.running);
+}
+
+Products& products() {
+    return block.running->products;
+}
+
+void fence_for_products() {
+    block.running->fenced = block.landed;
+}
+
+void start_product(const Product& product) {
+    block.running->products.start(product, linear_thread() % 128, read_for_product);
+}
+
+void wait_products(int groups_left) {
+    block.running->products.wait(groups_left, linear_thread() % 128, read_for_product);
 }
 
 }  // namespace emulator

@@ -16,6 +16,8 @@
 #include <functional>
 #include <stdexcept>
 
+#include "products.hpp"
+
 struct uint3 {
     unsigned x, y, z;
 };
@@ -67,7 +69,15 @@ struct Pending {
     unsigned bytes, zeros;  // zeros: behind the bytes
 };
 void start_copy(const Pending& copy);  // poisons the target until it is done
-void commit_copies();
+// Closes a group; `then` is called when it has landed, as late as other threads can wait for it.
+void commit_copies(std::function<void()> then = {});
 void wait_copies(int groups_left);
+
+Products& products();  // of the calling thread
+void start_product(const Product& product);
+void wait_products(int groups_left);
+// What was copied asynchronously and has landed may be read by products of the calling thread from
+// here on; before, that is an error.
+void fence_for_products();
 
 }  // namespace emulator
