@@ -1,5 +1,6 @@
 // In place of *_cuda.cu in a build without the CUDA Toolkit.
 #include "tensor/error.hpp"
+#include "train/device_samples.hpp"
 #include "train/device_step.hpp"
 
 namespace lumachrome {
@@ -12,7 +13,7 @@ namespace {
 }  // namespace
 
 void DeviceStep::Unpin::operator()(StepOutcome*) const {}
-DeviceStep::DeviceStep(Device device) : device_(device) {
+DeviceStep::DeviceStep(Device device) : device_(device), sent_(device) {
     missing();
 }
 void DeviceStep::begin(const StepFactors&) {
@@ -40,6 +41,17 @@ const StepOutcome& DeviceStep::wait() const {
     missing();
 }
 void cuda::move_averages(Device, std::span<const WeightAverage::Entry>, double) {
+    missing();
+}
+
+cuda::LinearTables::LinearTables(Device) {
+    missing();
+}
+void cuda::make_samples(Device, const SampleSource*, const AugmentSpec&, const LinearTables&,
+                        const Tensor&, const Tensor&, int32_t*) {
+    missing();
+}
+void cuda::network_input(Device, const Tensor&, double, const Tensor&) {
     missing();
 }
 

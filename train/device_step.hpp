@@ -7,7 +7,7 @@
 #include <memory>
 #include <span>
 
-#include "tensor/cuda.hpp"
+#include "tensor/cuda_async.hpp"
 #include "train/optimizers.hpp"
 #include "train/weight_average.hpp"
 
@@ -44,9 +44,10 @@ class DeviceStep {
     void gradient_norm(std::span<const Optimizer::Slot> slots);
     void update(const OptimizerSpec& spec, std::span<const Optimizer::Slot> slots);
     void check_finite(std::span<const Tensor> tensors);  // all of one type
-    void publish();                                      // sends the outcome to the CPU
+    void publish();  // sends the outcome to the CPU; not captured
 
-    const StepOutcome& wait() const;  // for the last one sent, and all work before it
+    // For the last one sent, and all work before it; what was started since goes on.
+    const StepOutcome& wait() const;
 
   private:
     struct Unpin {
@@ -55,6 +56,7 @@ class DeviceStep {
     Device device_;
     Tensor state_;  // its layout is the kernels' matter
     std::unique_ptr<StepOutcome, Unpin> outcome_;
+    cuda::Marker sent_;
 };
 
 namespace cuda {

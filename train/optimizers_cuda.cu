@@ -229,7 +229,8 @@ void DeviceStep::Unpin::operator()(StepOutcome* pinned) const {
 DeviceStep::DeviceStep(Device device)
     : device_(device),
       state_(Tensor::empty({kStateDoubles}, DType::f64, device)),
-      outcome_(new (cuda::take_pinned(sizeof(StepOutcome))) StepOutcome) {}
+      outcome_(new (cuda::take_pinned(sizeof(StepOutcome))) StepOutcome),
+      sent_(device) {}
 
 void DeviceStep::begin(const StepFactors& factors) {
     cuda::launch<begin_kernel>(device_, 1, 1, 0, state_of(state_), factors, StepOutcome{});
@@ -308,10 +309,11 @@ void DeviceStep::check_finite(std::span<const Tensor> tensors) {
 void DeviceStep::publish() {
     CUDA_TRY(cudaMemcpyAsync(outcome_.get(), &state_of(state_)->outcome, sizeof(StepOutcome),
                              cudaMemcpyDefault, cuda::stream(device_)));
+    sent_.set();
 }
 
 const StepOutcome& DeviceStep::wait() const {
-    cuda::synchronize(device_);
+    sent_.wait();
     return *outcome_;
 }
 
