@@ -1,12 +1,12 @@
 #include "image/color.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <numbers>
 #include <string>
 #include <type_traits>
 #include <vector>
 
+#include "image/color_float.hpp"
 #include "tensor/error.hpp"
 
 namespace lumachrome {
@@ -34,48 +34,6 @@ auto with_sample_type(const Image& image, const Body& body) {
     return image.bits == 8 ? body(uint8_t{}) : body(uint16_t{});
 }
 
-template <int N>
-inline float power(float x) {
-    if constexpr (N == 1) {
-        return x;
-    } else if constexpr (N % 2 == 1) {
-        return x * power<N - 1>(x);
-    } else {
-        const float half = power<N / 2>(x);
-        return half * half;
-    }
-}
-
-// x^(-1/N) for normal x > 0 within 2e-7: neither std::pow nor std::cbrt has a vector form. The bits
-// of a float are nearly its logarithm, 2^23 (127 - s + log2 x) with s in 0..0.086; s = 0.05 leaves
-// 4 %, and each step, from the binomial series of (1 - e)^(-1/N) with e = 1 - x y^N, leaves about
-// the cube of it. No division.
-template <int N>
-inline float inverse_root(float x) {
-    constexpr float kBits = static_cast<float>((1 + 1.0 / N) * (127 - 0.05) * (1 << 23));
-    constexpr float kFirst = 1.0f / N, kSecond = (N + 1.0f) / (2.0f * N * N);
-    const float guess = kBits - static_cast<float>(std::bit_cast<int32_t>(x)) * kFirst;
-    float y = std::bit_cast<float>(static_cast<int32_t>(guess));
-    for (int step = 0; step < 2; ++step) {
-        const float e = 1 - x * power<N>(y);
-        y += y * (e * (kFirst + kSecond * e));
-    }
-    return y;
-}
-
-// The definitions of color.hpp in float. Both branches are computed before choosing: selects
-// vectorise, jumps do not. Below `Lowest` the line is chosen, so the root may start there.
-template <class T>
-inline T at_least(T x, T lowest) {
-    return x > lowest ? x : lowest;
-}
-inline float fast_lab_f(float t) {
-    constexpr float kEpsilon = static_cast<float>(kLabEpsilon);
-    const float x = at_least(t, kEpsilon), inverse = inverse_root<3>(x);
-    const float root = x * inverse * inverse;
-    const float line = (static_cast<float>(kLabKappa) * t + 16) * (1.0f / 116);
-    return t > kEpsilon ? root : line;
-}
 inline float fast_lab_f_inverse(float f) {
     const float cube = f * f * f, line = (116 * f - 16) * static_cast<float>(1 / kLabKappa);
     return f > 6.0f / 29 ? cube : line;
@@ -96,42 +54,12 @@ inline float fast_gray_to_lab_f(float y) {
     return linear > static_cast<float>(kLabEpsilon) ? root : line;
 }
 
-// Linear light of each sample value.
-template <class T>
-const std::vector<float>& linear_table() {
-    static const std::vector<float> table = [] {
-        constexpr int kMax = (1 << 8 * sizeof(T)) - 1;
-        std::vector<float> values(kMax + 1);
-        for (int i = 0; i <= kMax; ++i)
-            values[static_cast<size_t>(i)] = static_cast<float>(srgb_to_linear(1.0 * i / kMax));
-        return values;
-    }();
-    return table;
-}
-
 // Into [0, high]; NaN becomes 0, so that the conversion to integer which follows is always defined.
 inline float clamped(float v, float high) {
     return v > 0 ? (v < high ? v : high) : 0;
 }
 
-// A 3x3 matrix in float, columns and rows scaled: XYZ relative to white on one side.
-struct Matrix3f {
-    float m[3][3];
-};
-constexpr Matrix3f scaled(const Matrix3& m, std::array<double, 3> rows,
-                          std::array<double, 3> columns) {
-    Matrix3f out{};
-    for (size_t i = 0; i < 3; ++i)
-        for (size_t j = 0; j < 3; ++j)
-            out.m[i][j] = static_cast<float>(m[i][j] * rows[i] * columns[j]);
-    return out;
-}
-constexpr Matrix3f kRgbToWhite = scaled(kRgbToXyz, {1 / kWhiteX, 1, 1 / kWhiteZ}, {1, 1, 1});
 constexpr Matrix3f kWhiteToRgb = scaled(kXyzToRgb, {1, 1, 1}, {kWhiteX, 1, kWhiteZ});
-
-inline float dot(const float (&row)[3], float x, float y, float z) {
-    return row[0] * x + row[1] * y + row[2] * z;
-}
 
 // count <= kBlock pixels of RGB or RGBA samples.
 template <class T>
@@ -142,10 +70,8 @@ void lab_ab_block(const T* samples, int channels, int count, float* ab) {
         r[i] = linear[samples[0]], g[i] = linear[samples[1]], b[i] = linear[samples[2]];
     float pairs[2 * kBlock];
     for (int i = 0; i < kBlock; ++i) {
-        const float fx = fast_lab_f(dot(kRgbToWhite.m[0], r[i], g[i], b[i]));
-        const float fy = fast_lab_f(dot(kRgbToWhite.m[1], r[i], g[i], b[i]));
-        const float fz = fast_lab_f(dot(kRgbToWhite.m[2], r[i], g[i], b[i]));
-        pairs[2 * i] = 500 * (fx - fy), pairs[2 * i + 1] = 200 * (fy - fz);
+        const Chroma chroma = chroma_of(r[i], g[i], b[i]);
+        pairs[2 * i] = chroma.a, pairs[2 * i + 1] = chroma.b;
     }
     std::copy_n(pairs, 2 * count, ab);
 }
@@ -203,34 +129,36 @@ double square(double v) {
 
 }  // namespace
 
+template <class T>
+const std::vector<float>& linear_table() {
+    static const std::vector<float> table = [] {
+        constexpr int kMax = (1 << 8 * sizeof(T)) - 1;
+        std::vector<float> values(kMax + 1);
+        for (int i = 0; i <= kMax; ++i)
+            values[static_cast<size_t>(i)] = static_cast<float>(srgb_to_linear(1.0 * i / kMax));
+        return values;
+    }();
+    return table;
+}
+template const std::vector<float>& linear_table<uint8_t>();
+template const std::vector<float>& linear_table<uint16_t>();
+
 void luma_row(const Image& image, int64_t y, float* out) {
     const int64_t count = image.width;
     with_sample_type(image, [&]<class T>(T) {
-        // Numerators are below 2^18 (8 bits) or 2^26 (16 bits): exact in float or double, then
-        // rounded once.
-        using Real = std::conditional_t<sizeof(T) == 1, float, double>;
-        constexpr Real kScale = 1000 * static_cast<Real>((1 << 8 * sizeof(T)) - 1);
         const T* in = image.row<T>(y);
-        const auto fill = [&](auto channels, auto numerator) {
-            for (int64_t i = 0; i < count; ++i)
-                out[i] =
-                    static_cast<float>(static_cast<Real>(numerator(in + i * channels())) / kScale);
+        const auto fill = [&](auto channels) {
+            for (int64_t i = 0; i < count; ++i) out[i] = luma_of(in + i * channels(), channels());
         };
-        const auto gray = [](const T* p) { return 1000 * p[0]; };
-        const auto rgb = [](const T* p) { return 299 * p[0] + 587 * p[1] + 114 * p[2]; };
         switch (image.channels) {
             case 1:
-                fill(std::integral_constant<int, 1>{}, gray);
-                break;
+                return fill(std::integral_constant<int, 1>{});
             case 2:
-                fill(std::integral_constant<int, 2>{}, gray);
-                break;
+                return fill(std::integral_constant<int, 2>{});
             case 3:
-                fill(std::integral_constant<int, 3>{}, rgb);
-                break;
+                return fill(std::integral_constant<int, 3>{});
             default:
-                fill(std::integral_constant<int, 4>{}, rgb);
-                break;
+                return fill(std::integral_constant<int, 4>{});
         }
     });
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "image/resize_axis.hpp"
 #include "tensor/error.hpp"
 
 namespace lumachrome {
@@ -12,29 +13,10 @@ namespace {
 
 ResizeAxis make_axis(int64_t size, double begin, double length, int64_t out_size) {
     ResizeAxis axis;
-    const double scale = length / static_cast<double>(out_size);
-    const auto last = static_cast<double>(size - 1);
     for (int64_t i = 0; i < out_size; ++i) {
-        const size_t first_weight = axis.weights.size();
-        const auto index = static_cast<double>(i);
-        double first;
-        if (scale > 1) {
-            const double low = begin + index * scale, high = std::min(low + scale, last + 1);
-            first = std::min(std::floor(low), last);
-            for (double pixel = first; pixel < high; ++pixel) {
-                const double covered = std::min(high, pixel + 1) - std::max(low, pixel);
-                axis.weights.push_back(static_cast<float>(covered / (high - low)));
-            }
-        } else {
-            const double centre = std::clamp(begin + (index + 0.5) * scale - 0.5, 0.0, last);
-            first = std::floor(centre);
-            const auto fraction = static_cast<float>(centre - first);
-            axis.weights.push_back(1 - fraction);
-            if (fraction > 0) axis.weights.push_back(fraction);
-        }
-        axis.taps.push_back({static_cast<int64_t>(first),
-                             static_cast<int64_t>(axis.weights.size() - first_weight),
-                             first_weight});
+        const AxisPixel pixel(size, begin, length, out_size, i);
+        axis.taps.push_back({pixel.first, pixel.count, axis.weights.size()});
+        for (int64_t k = 0; k < pixel.count; ++k) axis.weights.push_back(pixel.weight(k));
     }
     return axis;
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "layers/cast.hpp"
 #include "layers/flatten.hpp"
 #include "layers/init.hpp"
 #include "layers/upsample.hpp"
@@ -25,6 +26,11 @@ std::vector<ConvBlock> stack(const Spec& spec, const ConvRow (&rows)[kRows]) {
 
 LinearBlock linear_block(const Spec& spec, int64_t in, int64_t out) {
     return {Linear(in, out), spec.batch_norm, spec.activation};
+}
+
+// Losses, and whoever looks at results, want more than activations are kept in.
+Var widened(const Var& x) {
+    return x.value.dtype() == DType::bf16 ? cast(x, DType::f32) : x;
 }
 
 std::string numbered(const char* stage, size_t i) {
@@ -81,7 +87,8 @@ ColorNet::GlobalFeatures ColorNet::global_features(const Var& low_of_copy) {
         y = seen(numbered("global.", i), global_conv[i](y));
     y = flatten(y);
     const auto mask = [&](uint32_t layer) {
-        return DropoutMask{spec.dropout, dropout_seed, dropout_step, layer, dropout_first_sample};
+        return DropoutMask{spec.dropout, dropout_seed,         dropout_step,
+                           layer,        dropout_first_sample, dropout_device_step};
     };
     y = dropout(seen("global.fc1", global_fc[0](y)), mask(1));
     const Var semantics = dropout(seen("global.fc2", global_fc[1](y)), mask(2));
@@ -96,11 +103,11 @@ Var ColorNet::colorize(const Var& low_of_x, const GlobalFeatures* global) {
         y = seen(numbered("color.", i), color[i](y));
         if (kUpsampleAfter[i]) y = upsample(y);
     }
-    return seen("output", activate(output(y), Activation::sigmoid));
+    return seen("output", activate(widened(output(y)), Activation::sigmoid));
 }
 
 Var ColorNet::classify(const GlobalFeatures& global) {
-    return seen("classifier.2", (*classifier_out)((*classifier_hidden)(global.semantics)));
+    return seen("classifier.2", widened((*classifier_out)((*classifier_hidden)(global.semantics))));
 }
 
 ColorNet::Output ColorNet::operator()(const Var& x, const Var& copy) {
@@ -133,6 +140,14 @@ void ColorNet::visit(const std::function<void(const std::string&, Parameter&)>& 
 void ColorNet::cast(DType dtype) {
     visit([&](const std::string&, Parameter& p) {
         p.value = p.value.to(dtype);
+        p.grad = {};
+        ++p.version;
+    });
+}
+
+void ColorNet::to(Device device) {
+    visit([&](const std::string&, Parameter& p) {
+        p.value = p.value.to(device);
         p.grad = {};
         ++p.version;
     });

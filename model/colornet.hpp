@@ -42,6 +42,7 @@ struct ColorNet {
 
     // H and W are multiples of 8. Giving the same Var twice runs the low-level stack once (the
     // paper's training at 224x224). Without the global branch `copy` is not used.
+    // x and copy may be bf16 (Exec::maps): the maps then are, the results f32.
     Output operator()(const Var& x, const Var& copy);
 
     // The stages, for those who feed one photo's global features to another (style transfer).
@@ -54,6 +55,7 @@ struct ColorNet {
     // optimizers and checks; what is missing here does not exist.
     void visit(const std::function<void(const std::string&, Parameter&)>& f);
     void cast(DType dtype);
+    void to(Device device);
 
     // Called with each stage's name and value as it is computed; for goldens and explanations.
     std::function<void(const std::string&, const Var&)> observe;
@@ -62,6 +64,7 @@ struct ColorNet {
     uint64_t dropout_seed = 0;
     uint32_t dropout_step = 0;
     int64_t dropout_first_sample = 0;
+    const uint32_t* dropout_device_step = nullptr;  // instead, in memory of the GPU (DropoutMask)
 
   private:
     Var seen(const std::string& name, Var value) const {

@@ -67,8 +67,9 @@ void check_extents(const Spec& spec, const TensorFile& file) {
 
 Tensor to_file_order(const Tensor& value) {
     const Shape& s = value.shape();
-    if (s.rank() != 4) return value;
-    return transpose_filters(value, s[0], s[1] * s[2], s[3], file_shape(s));
+    const Tensor here = value.to(Device{});
+    if (s.rank() != 4) return here;
+    return transpose_filters(here, s[0], s[1] * s[2], s[3], file_shape(s));
 }
 
 Tensor to_memory_order(const Tensor& stored) {
@@ -103,11 +104,14 @@ void load_state(ColorNet& net, const TensorFile& file, const std::string& name) 
             throw ModelError(name + ": tensor " + tensor_name + " is " + stored.shape().str() +
                              " in the file, the network needs " + expected.str());
         const DType dtype = p.value.dtype();
+        const Device device = p.value.device();
         p.value = {};  // its memory takes what is loaded
         const Tensor value = to_memory_order(stored);
         // The caller's tensors stay its own where nothing was converted.
         const bool shared = value.shape().rank() != 4 && value.dtype() == stored.dtype();
-        p.value = shared && value.dtype() == dtype ? value.clone() : value.to(dtype);
+        p.value = shared && value.dtype() == dtype && device == Device{}
+                      ? value.clone()
+                      : value.to(dtype).to(device);
         ++p.version;
         ++found;
     });

@@ -12,6 +12,9 @@ namespace lumachrome {
 
 using Metadata = std::map<std::string, std::string>;
 
+// Files know nothing of devices: what is written comes to the CPU first, what is loaded goes to
+// where the network lies.
+
 // Axis order between memory (K,R,S,C) and file (K,C,R,S); other ranks are the same in both. Memory
 // has no f16 and bf16: they become f32. The result shares memory where nothing changes.
 Tensor to_file_order(const Tensor& value);

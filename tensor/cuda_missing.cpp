@@ -1,5 +1,7 @@
 // In place of cuda/*.cu in a build without the CUDA Toolkit.
 #include "tensor/cuda.hpp"
+#include "tensor/cuda_async.hpp"
+#include "tensor/cuda_graph.hpp"
 #include "tensor/error.hpp"
 
 namespace lumachrome::cuda {
@@ -50,5 +52,28 @@ void convert(const Tensor&, const Tensor&) {
 bool all_finite(const Tensor&) {
     missing();
 }
+
+void copy_behind(Device, std::byte*, const std::byte*, int64_t) {
+    missing();
+}
+struct Marker::State {};
+Marker::Marker(Device) {
+    missing();
+}
+Marker::~Marker() = default;
+void Marker::set() {}
+void Marker::wait() const {}
+
+struct Graph::State {};
+Graph::Graph(Device) {
+    missing();
+}
+Graph::~Graph() = default;
+void Graph::capture(const std::function<void()>&) {}
+bool Graph::captured() const {
+    return false;
+}
+void Graph::clear() {}
+void Graph::replay() {}
 
 }  // namespace lumachrome::cuda

@@ -20,7 +20,8 @@ struct Exec {
     Device device{};
     int threads = 1;
     const Peers* peers = nullptr;  // who shares batch statistics; null: nobody
-    bool tf32 = false;  // factors of products may be rounded to 10 bits of mantissa on a GPU
+    bool tf32 = false;        // factors of products may be rounded to 10 bits of mantissa on a GPU
+    DType maps = DType::f32;  // what activations are kept in; bf16: on a GPU
 };
 
 int available_threads();  // cores this process may use

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "tensor/arena.hpp"
 #include "tensor/cuda.hpp"
@@ -75,12 +76,43 @@ std::string mebibytes(int64_t bytes) {
     return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
 }
 
+// Of all pools of a device together.
+class Counters {
+  public:
+    void grown() {
+        const std::lock_guard lock(mutex_);
+        ++values_.system_allocations;
+    }
+    void add(int64_t bytes) {
+        const std::lock_guard lock(mutex_);
+        values_.live_bytes += bytes;
+        values_.peak_live_bytes = std::max(values_.peak_live_bytes, values_.live_bytes);
+    }
+    StorageCounters values() {
+        const std::lock_guard lock(mutex_);
+        return values_;
+    }
+
+  private:
+    std::mutex mutex_;
+    StorageCounters values_{};
+};
+
+}  // namespace
+
 class Pool {
   public:
-    Pool(Device device, SegmentSource& source)
+    // `other`: gives up its unused memory where there is no room; may be null.
+    Pool(Device device, SegmentSource& source, Counters& counters, Pool* other = nullptr)
         : device_(device),
+          source_(&source),
+          counters_(&counters),
+          other_(other),
           small_(source, kSmallSegment),
           large_(source, device.kind == Device::cuda ? kGpuSegment : kSegment) {}
+    ~Pool() { release_all(); }
+    Pool(const Pool&) = delete;
+    Pool& operator=(const Pool&) = delete;
 
     std::byte* take(int64_t bytes) {
         const std::lock_guard lock(mutex_);
@@ -89,28 +121,30 @@ class Pool {
         if (!block) {
             if (!arena.grow(bytes)) {
                 release_all();
+                if (other_) other_->release();
                 if (!arena.grow(bytes)) throw ResourceError(no_room(bytes));
             }
-            ++counters_.system_allocations;
+            counters_->grown();
             block = arena.take(bytes);
         }
-        counters_.live_bytes += bytes;
-        counters_.peak_live_bytes = std::max(counters_.peak_live_bytes, counters_.live_bytes);
+        counters_->add(bytes);
         return block;
     }
     void give_back(std::byte* block, int64_t bytes) {
         const std::lock_guard lock(mutex_);
-        counters_.live_bytes -= bytes;
+        counters_->add(-bytes);
         arena_for(bytes).give_back(block);
     }
     void release() {
         const std::lock_guard lock(mutex_);
         release_all();
     }
-    StorageCounters counters() {
-        const std::lock_guard lock(mutex_);
-        return counters_;
+    StorageCounters counters() { return counters_->values(); }
+    // Beside this one, on the same device.
+    std::shared_ptr<Pool> reserved() {
+        return std::make_shared<Pool>(device_, *source_, *counters_, this);
     }
+    Device device() const { return device_; }
 
   private:
     Arena& arena_for(int64_t bytes) { return bytes <= kSmall ? small_ : large_; }
@@ -121,17 +155,21 @@ class Pool {
     std::string no_room(int64_t bytes) const {
         const bool gpu = device_.kind == Device::cuda;
         return "out of memory" + (gpu ? " on " + device_.str() : std::string()) + ": a tensor of " +
-               mebibytes(bytes) + " on top of " + mebibytes(counters_.live_bytes) +
+               mebibytes(bytes) + " on top of " + mebibytes(counters_->values().live_bytes) +
                (gpu ? " (the device has " + mebibytes(cuda::properties(device_.index).bytes) + ")"
                     : std::string()) +
                "; try a smaller --size or --batch";
     }
 
     Device device_;
+    SegmentSource* source_;
+    Counters* counters_;
+    Pool* other_;
     std::mutex mutex_;
     Arena small_, large_;
-    StorageCounters counters_{};
 };
+
+namespace {
 
 // Never destroyed: tensors in statics may outlive any order.
 class Pools {
@@ -151,12 +189,14 @@ class Pools {
 
   private:
     struct Gpu {
-        explicit Gpu(Device device) : memory(device.index), pool(device, memory) {}
+        explicit Gpu(Device device) : memory(device.index), pool(device, memory, counters) {}
         GpuMemory memory;
+        Counters counters;
         Pool pool;
     };
     HostMemory memory_;
-    Pool host_{Device{}, memory_};
+    Counters counters_;
+    Pool host_{Device{}, memory_, counters_};
     std::mutex mutex_;
     std::map<int, Gpu*> gpus_;
 };
@@ -166,7 +206,22 @@ Pools& pools() {
     return *instance;
 }
 
+thread_local std::shared_ptr<Pool> current_reserved;  // of a Scope; null: none
+
+// Whoever has memory of a reserved pool keeps it alive.
+std::shared_ptr<Pool> pool_for(Device device) {
+    if (current_reserved && current_reserved->device() == device) return current_reserved;
+    return {std::shared_ptr<Pool>(), &pools().of(device)};
+}
+
 }  // namespace
+
+ReservedStorage::ReservedStorage(Device device) : pool_(pools().of(device).reserved()) {}
+ReservedStorage::Scope::Scope(const ReservedStorage& storage)
+    : kept_(std::exchange(current_reserved, storage.pool_)) {}
+ReservedStorage::Scope::~Scope() {
+    current_reserved = std::move(kept_);
+}
 
 std::shared_ptr<std::byte> allocate(int64_t bytes, Device device) {
     if (bytes < 0 || bytes > (int64_t{1} << 46))
@@ -181,8 +236,9 @@ std::shared_ptr<std::byte> allocate(int64_t bytes, Device device) {
         return {alone, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
     }
 #endif
-    Pool& pool = pools().of(device);
-    return {pool.take(size), [&pool, size](std::byte* p) { pool.give_back(p, size); }};
+    std::shared_ptr<Pool> pool = pool_for(device);
+    std::byte* const block = pool->take(size);
+    return {block, [pool = std::move(pool), size](std::byte* p) { pool->give_back(p, size); }};
 }
 
 StorageCounters storage_counters(Device device) {

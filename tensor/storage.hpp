@@ -22,6 +22,31 @@ struct StorageCounters {
 std::shared_ptr<std::byte> allocate(int64_t bytes, Device device = {});
 StorageCounters storage_counters(Device device = {});
 void release_cached_storage();  // gives unused blocks of all devices back
+
+// Memory of one GPU that nothing else is given: what a captured step (cuda_graph.hpp) works in each
+// time it is replayed, though no tensor of the program holds it any more. Counted with the rest.
+// Goes back to the driver when it and all tensors in it are gone.
+class Pool;
+class ReservedStorage {
+  public:
+    explicit ReservedStorage(Device device);
+
+    // While it lives, the calling thread's memory of that device comes from there.
+    class Scope {
+      public:
+        explicit Scope(const ReservedStorage& storage);
+        ~Scope();
+        Scope(const Scope&) = delete;
+        Scope& operator=(const Scope&) = delete;
+
+      private:
+        std::shared_ptr<Pool> kept_;
+    };
+
+  private:
+    std::shared_ptr<Pool> pool_;
+};
+
 // Memory of the whole process that is in use; 0 where the system does not say.
 int64_t resident_bytes();
 

@@ -59,12 +59,9 @@ Sample make_sample(const Image& square, int64_t size, int64_t label, double ab_s
     return sample;
 }
 
-Sample centre_sample(const Photo& photo, const AugmentSpec& spec) {
-    const Image& image = photo.image;
-    const int64_t side = std::min(image.width, image.height);
-    const Image square =
-        cut(image, (image.height - side) / 2, (image.width - side) / 2, side, false);
-    return make_sample(square, spec.size, photo.label, spec.ab_scale);
+Crop centre_of(const ImageHeader& photo) {
+    const int64_t side = std::min(photo.width, photo.height);
+    return {.top = (photo.height - side) / 2, .left = (photo.width - side) / 2, .side = side};
 }
 
 // Rows top..bottom-1 as [rows,W,3] f32, 0..255.
@@ -143,34 +140,46 @@ Photo working_copy(Photo photo, const AugmentSpec& spec) {
     return photo;
 }
 
-Sample augment(const Photo& photo, const AugmentSpec& spec, uint64_t seed, uint32_t epoch,
+Crop draw_crop(const ImageHeader& photo, const AugmentSpec& spec, uint64_t seed, uint32_t epoch,
                uint32_t index) {
     check(spec);
-    if (spec.centre) return centre_sample(photo, spec);
-    const Image& image = photo.image;
+    if (spec.centre) return centre_of(photo);
     Random random(seed, Random::Purpose::augment, epoch, index);
-    const auto shorter = static_cast<double>(std::min(image.width, image.height));
+    const auto shorter = static_cast<double>(std::min(photo.width, photo.height));
     const double share = random.uniform(spec.min_scale, 1);
-    const int64_t side = std::max<int64_t>(1, std::llround(share * shorter));
-    const int64_t top = random.below(image.height - side + 1);
-    const int64_t left = random.below(image.width - side + 1);
-    const bool mirror = random.below(2) == 1 && spec.flip;
-    Sample sample =
-        make_sample(cut(image, top, left, side, mirror), spec.size, photo.label, spec.ab_scale);
-    if (spec.luma_jitter > 0) {
-        const auto contrast = static_cast<float>(1 + random.uniform(-1, 1) * spec.luma_jitter);
-        const auto shift = static_cast<float>(0.5 + random.uniform(-0.5, 0.5) * spec.luma_jitter);
+    Crop crop;
+    crop.side = std::max<int64_t>(1, std::llround(share * shorter));
+    crop.top = random.below(photo.height - crop.side + 1);
+    crop.left = random.below(photo.width - crop.side + 1);
+    crop.mirror = random.below(2) == 1 && spec.flip;
+    crop.jitter = spec.luma_jitter > 0;
+    if (crop.jitter) {
+        crop.contrast = static_cast<float>(1 + random.uniform(-1, 1) * spec.luma_jitter);
+        crop.brightness = static_cast<float>(0.5 + random.uniform(-0.5, 0.5) * spec.luma_jitter);
+    }
+    return crop;
+}
+
+Sample augment(const Photo& photo, const AugmentSpec& spec, const Crop& crop) {
+    const Image square = cut(photo.image, crop.top, crop.left, crop.side, crop.mirror);
+    Sample sample = make_sample(square, spec.size, photo.label, spec.ab_scale);
+    if (crop.jitter) {
         float* gray = sample.luma.data<float>();
         for (int64_t i = 0; i < sample.luma.numel(); ++i)
-            gray[i] = std::clamp((gray[i] - 0.5f) * contrast + shift, 0.0f, 1.0f);
+            gray[i] = std::clamp((gray[i] - 0.5f) * crop.contrast + crop.brightness, 0.0f, 1.0f);
     }
     return sample;
+}
+
+Sample augment(const Photo& photo, const AugmentSpec& spec, uint64_t seed, uint32_t epoch,
+               uint32_t index) {
+    return augment(photo, spec, draw_crop(photo.image, spec, seed, epoch, index));
 }
 
 Sample centre_crop(const Photo& photo, int64_t size) {
     const AugmentSpec spec{.size = size, .centre = true};
     check(spec);
-    return centre_sample(photo, spec);
+    return augment(photo, spec, centre_of(photo.image));
 }
 
 }  // namespace lumachrome

@@ -55,8 +55,19 @@ Image shrink(const Image& image, int64_t shorter);
 int64_t working_side(const AugmentSpec& spec);
 Photo working_copy(Photo photo, const AugmentSpec& spec);
 
-// A random square of the photo. A pure function of its arguments; seed, epoch and index are those
-// of Random.
+// Which square of a photo, and how.
+struct Crop {
+    int64_t top = 0, left = 0, side = 0;
+    bool mirror = false;
+    // Luma becomes (luma - 1/2) * contrast + brightness, clamped to 0..1.
+    bool jitter = false;
+    float contrast = 1, brightness = 0.5f;
+};
+// A random one. A pure function of its arguments; seed, epoch and index are those of Random.
+Crop draw_crop(const ImageHeader& photo, const AugmentSpec& spec, uint64_t seed, uint32_t epoch,
+               uint32_t index);
+Sample augment(const Photo& photo, const AugmentSpec& spec, const Crop& crop);
+// Both at once.
 Sample augment(const Photo& photo, const AugmentSpec& spec, uint64_t seed, uint32_t epoch,
                uint32_t index);
 

@@ -21,13 +21,15 @@ struct JointLoss {
     // `class_weight_factor` corrects alpha where `output` is one of several equal shares of a batch
     // with labels unevenly spread (PeerGroup::share_of): the colour term of the batch is then the
     // mean of its shares', and so is the class term.
-    JointLoss(const ColorNet::Output& output, const Tensor& target, const Labels& labels, double a,
-              double class_weight_factor = 1)
+    // `labels` is Labels, or a tensor of them on the GPU (cross_entropy.hpp).
+    template <class SomeLabels = Labels>
+    JointLoss(const ColorNet::Output& output, const Tensor& target, const SomeLabels& labels,
+              double a, double class_weight_factor = 1)
         : color(mse_loss(output.color, output.color.tape->input(target))),
           alpha(a * class_weight_factor) {
         if (output.logits) classes = cross_entropy(*output.logits, labels);
     }
-    double total() const {
+    double total() const {  // waits for a GPU
         return color.value.item() + (classes ? alpha * classes->value.item() : 0);
     }
     void backward(const Tape::Ready& ready = {}) const {

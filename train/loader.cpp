@@ -15,17 +15,22 @@ namespace {
 // A set with this many unusable photos in a row is not a set of colour photos.
 constexpr int64_t kMaxReplacements = 500;
 
+int64_t bytes_of(const Photo& photo) {
+    return static_cast<int64_t>(sizeof(Photo) + photo.name.size() + photo.image.bytes.size());
+}
+
 }  // namespace
 
 Loader::Loader(std::shared_ptr<const Dataset> dataset, AugmentSpec spec, int64_t batch,
                uint64_t seed, int workers, int64_t prefetch_batches, int64_t cache_bytes,
-               Share share)
+               Share share, Output output)
     : dataset_(std::move(dataset)),
       spec_(spec),
       batch_(batch),
       share_(share),
       seed_(seed),
       prefetch_(prefetch_batches),
+      output_(output),
       cache_room_(cache_bytes) {
     check(spec);
     const int64_t size = dataset_->size();
@@ -118,39 +123,73 @@ Loader::Made Loader::make(int64_t step) {
     batch.step = step, batch.epoch = step * batch_ / size;
     batch.first = share_.rank * samples;
     const int64_t first = step * batch_ + batch.first;
-    batch.luma = Tensor::empty({samples, s, s, 1});
-    batch.ab = Tensor::empty({samples, s / 2, s / 2, 2});
+    if (output_ == Output::samples) {
+        batch.luma = Tensor::empty({samples, s, s, 1});
+        batch.ab = Tensor::empty({samples, s / 2, s / 2, 2});
+    }
     for (int64_t n = 0; n < samples && !stop_; ++n) {
-        const Sample sample = make_sample((first + n) / size, (first + n) % size, made);
-        batch.luma.batch(n).copy_from(sample.luma);
-        batch.ab.batch(n).copy_from(sample.ab);
-        batch.labels.push_back(sample.label);
+        Draw drawn = draw((first + n) / size, (first + n) % size, 0, made);
+        batch.labels.push_back(drawn.photo->label);
+        if (output_ == Output::draws)
+            batch.draws.push_back(std::move(drawn));
+        else
+            add_sample(std::move(drawn), n, made);
     }
     return made;
 }
 
-Sample Loader::make_sample(int64_t epoch, int64_t place, Made& made) {
+void Loader::add_sample(Draw drawn, int64_t n, Made& made) {
+    for (;;) {
+        const Sample sample = augment(*drawn.photo, spec_, drawn.crop);
+        if (!sample.near_gray) {
+            made.batch.luma.batch(n).copy_from(sample.luma);
+            made.batch.ab.batch(n).copy_from(sample.ab);
+            made.batch.labels.back() = sample.label;
+            return;
+        }
+        ++made.gray;
+        made.reason = drawn.photo->name + ": near gray";
+        drawn = draw(drawn.epoch, drawn.place, drawn.attempt + 1, made);
+    }
+}
+
+Draw Loader::redraw(const Draw& gray) {
+    Made made;
+    made.reason = gray.photo->name + ": near gray";
+    const auto count = [&] {
+        const std::lock_guard lock(mutex_);
+        skipped_corrupt_ += made.corrupt, ++skipped_gray_;
+    };
+    try {
+        Draw next = draw(gray.epoch, gray.place, gray.attempt + 1, made);
+        count();
+        return next;
+    } catch (...) {
+        count();
+        throw;
+    }
+}
+
+// The first photo from `attempt` on that can be read.
+Draw Loader::draw(int64_t epoch, int64_t place, int64_t attempt, Made& made) {
     const std::shared_ptr<const Order> order = this->order(epoch);
     const int64_t size = dataset_->size(), tries = std::min(size, kMaxReplacements) + 1;
-    std::string reason;
-    for (int64_t i = 0; i < tries; ++i) {
+    for (int64_t i = attempt; i < tries; ++i) {
         const int64_t from = i == 0 ? place : (place + size / 2 + i - 1) % size;
         const int64_t index = (*order)[static_cast<size_t>(from)];
         try {
-            const std::shared_ptr<const Photo> photo = this->photo(index);
+            std::shared_ptr<const Photo> photo = this->photo(index);
             // Keyed by the place, so a stand-in is not cropped as it is at its own place.
-            Sample sample = augment(*photo, spec_, seed_, static_cast<uint32_t>(epoch),
-                                    static_cast<uint32_t>(place));
-            if (!sample.near_gray) return sample;
-            ++made.gray;
-            reason = photo->name + ": near gray";
+            const Crop crop = draw_crop(photo->image, spec_, seed_, static_cast<uint32_t>(epoch),
+                                        static_cast<uint32_t>(place));
+            return {std::move(photo), crop, index, epoch, place, i};
         } catch (const InputError& error) {
             ++made.corrupt;
-            reason = error.what();
+            made.reason = error.what();
         }
     }
     throw InputError("no usable photo among " + std::to_string(tries) +
-                     " tried, the last: " + reason);
+                     " tried, the last: " + made.reason);
 }
 
 std::shared_ptr<const Loader::Order> Loader::order(int64_t epoch) {
@@ -179,14 +218,25 @@ std::shared_ptr<const Photo> Loader::photo(int64_t index) {
         if (kept) return kept;
     }
     auto photo = std::make_shared<const Photo>(working_copy(dataset_->read(index), spec_));
-    const auto bytes =
-        static_cast<int64_t>(sizeof(Photo) + photo->name.size() + photo->image.bytes.size());
+    const int64_t bytes = bytes_of(*photo);
     const std::lock_guard lock(cache_mutex_);
     if (!kept && bytes <= cache_room_) {
         cache_room_ -= bytes;
         kept = photo;
     }
     return photo;
+}
+
+void Loader::moved(const Draw& draw) {
+    auto rest = std::make_shared<Photo>();
+    static_cast<ImageHeader&>(rest->image) = draw.photo->image;
+    rest->label = draw.photo->label;
+    rest->name = draw.photo->name;
+    const std::lock_guard lock(cache_mutex_);
+    std::shared_ptr<const Photo>& kept = cache_[static_cast<size_t>(draw.index)];
+    if (kept) cache_room_ += bytes_of(*kept);
+    cache_room_ -= bytes_of(*rest);
+    kept = std::move(rest);
 }
 
 }  // namespace lumachrome

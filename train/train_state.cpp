@@ -130,7 +130,7 @@ TrainProgress load_train_state(const std::string& run, const TrainState& state,
         const Tensor value = to_memory_order(it->second);
         if (value.shape() != into.shape() || value.dtype() != into.dtype())
             throw ModelError(path + ": tensor " + name + " is " + it->second.shape().str());
-        into = value.clone();
+        into.copy_from(value);
         file.tensors.erase(it);
     });
     load_state(state.net, file, path);

@@ -7,7 +7,9 @@
 
 #include "image/resize.hpp"
 #include "tensor/error.hpp"
+#include "train/device_samples.hpp"
 #include "train/finite_check.hpp"
+#include "train/step_parts.hpp"
 
 namespace lumachrome {
 namespace {
@@ -78,42 +80,32 @@ double gradient_norm(const Exec& exec, std::vector<Optimizer::Slot>& slots) {
     return std::sqrt(square);
 }
 
-struct Pass {
-    ColorNet::Output output;
-    JointLoss loss;
-};
+}  // namespace
 
-Pass run_forward(Tape& tape, ColorNet& net, const Batch& batch, double alpha,
-                 double class_weight_factor = 1) {
-    const NetInput in = net_input(tape, net, batch.luma);
-    const ColorNet::Output output = net(in.x, in.copy);
-    const Tensor target = batch.ab.to(net.output.weight.value.dtype());
-    return {output, JointLoss(output, target, batch.labels, alpha, class_weight_factor)};
-}
-
-std::string first_bad_gradient(Optimizer& optimizer) {
+std::string bad_gradient(Optimizer& optimizer) {
+    std::string name = "all weights together";  // each finite, their norm is not
     for (const Optimizer::Slot& slot : optimizer.slots())
-        if (slot.parameter->grad.defined() && !all_finite(slot.parameter->grad)) return slot.name;
-    return "all weights together";  // each finite, their norm is not
+        if (slot.parameter->grad.defined() && !all_finite(slot.parameter->grad)) {
+            name = slot.name;
+            break;
+        }
+    return "the gradient of " + name + " is not finite";
 }
 
-// Where the bad value was born: runs the pass again with a check after every op, which ends at the
-// first that goes wrong. Alone, for the others may have found nothing wrong. `otherwise` if all
-// goes well this time.
 std::string birthplace(ColorNet& net, Exec exec, const Batch& batch, const StepSettings& settings,
                        std::string otherwise) {
     exec.peers = nullptr;
     FiniteCheck check(net, settings.watch);
     try {
         Tape tape(Phase::train, exec, &check);
-        run_forward(tape, net, batch, settings.alpha).loss.backward();
+        const Tensor ab = batch.ab.to(exec.device);
+        run_forward(tape, net, batch.luma, ab, batch.labels, settings.alpha).loss.backward();
     } catch (const Error& found) {
         return found.what();
     }
     return otherwise;
 }
 
-// Means over the batch from means over its shares, which are of equal size; running statistics too.
 void combine(const PeerGroup& peers, ColorNet& net, StepResult& result) {
     const double labelled = double(result.labelled);
     const std::vector<double> sums = peers.sum_scalars(
@@ -129,19 +121,35 @@ void combine(const PeerGroup& peers, ColorNet& net, StepResult& result) {
     peers.mean(statistics);
 }
 
-[[noreturn]] void throw_in(int64_t step, const std::string& what) {
+int64_t count_labelled(const Labels& labels) {
+    return std::count_if(labels.begin(), labels.end(), [](int64_t l) { return l >= 0; });
+}
+
+void throw_non_finite(int64_t step, const std::string& what) {
     throw NonFiniteError("step " + std::to_string(step) + ": " + what +
                          "; a smaller --learning-rate, --warmup or --clip-norm may help");
 }
-
-}  // namespace
+void throw_bad_update(int64_t step, const std::string& name) {
+    throw_non_finite(step, "the update made " + name + " not finite");
+}
 
 NetInput net_input(Tape& tape, const ColorNet& net, const Tensor& luma) {
-    const DType dtype = net.output.weight.value.dtype();
     const Spec& spec = net.spec;
-    const Var x = tape.input(minus(luma, spec.luma_mean, dtype));
+    const Exec& exec = tape.exec();
+    const DType weights = net.output.weight.value.dtype();
+    const auto made = [&](int64_t size) {
+        if (exec.device.kind == Device::cpu)
+            return minus(luma.shape()[1] == size ? luma : resized(luma, size), spec.luma_mean,
+                         weights);
+        const Tensor out =
+            Tensor::empty({luma.shape()[0], size, size, 1},
+                          exec.maps == DType::bf16 ? exec.maps : weights, exec.device);
+        cuda::network_input(exec.device, luma.to(exec.device), spec.luma_mean, out);
+        return out;
+    };
+    const Var x = tape.input(made(luma.shape()[1]));
     if (!spec.use_global || luma.shape()[1] == spec.global_size) return {x, x};
-    return {x, tape.input(minus(resized(luma, spec.global_size), spec.luma_mean, dtype))};
+    return {x, tape.input(made(spec.global_size))};
 }
 
 StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, const Batch& batch,
@@ -152,14 +160,14 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
     net.dropout_step = static_cast<uint32_t>(optimizer.steps());
     net.dropout_first_sample = batch.first;
     StepResult result;
-    result.labelled =
-        std::count_if(batch.labels.begin(), batch.labels.end(), [](int64_t l) { return l >= 0; });
+    result.labelled = count_labelled(batch.labels);
     const double class_factor =
         settings.peers ? settings.peers->share_of(double(result.labelled)) : 1;
     bool finite_loss = true;
     {
         Tape tape(Phase::train, exec, settings.watch);
-        const Pass pass = run_forward(tape, net, batch, settings.alpha, class_factor);
+        const Pass pass = run_forward(tape, net, batch.luma, batch.ab, batch.labels, settings.alpha,
+                                      class_factor);
         result.color_loss = pass.loss.color.value.item();
         if (pass.loss.classes) result.class_loss = pass.loss.classes->value.item();
         if (pass.output.logits)
@@ -173,7 +181,7 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
             pass.loss.backward();
     }
     const auto explain = [&](const std::string& otherwise) {
-        throw_in(step, birthplace(net, exec, batch, settings, otherwise));
+        throw_non_finite(step, birthplace(net, exec, batch, settings, otherwise));
     };
     // Peers wait for this gradient; a bad one tells them.
     if (!finite_loss && !settings.peers) explain("the loss is not finite");
@@ -181,18 +189,14 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
     if (settings.peers) combine(*settings.peers, net, result);
     result.gradient_norm = gradient_norm(exec, optimizer.slots());
     if (!std::isfinite(result.gradient_norm))
-        explain(finite_loss ? "the gradient of " + first_bad_gradient(optimizer) + " is not finite"
-                            : "the loss is not finite");
+        explain(finite_loss ? bad_gradient(optimizer) : "the loss is not finite");
     const bool clip = settings.clip_norm > 0 && result.gradient_norm > settings.clip_norm;
-    const auto not_finite = [&](const std::string& name) {
-        throw_in(step, "the update made " + name + " not finite");
-    };
     if (const Optimizer::Slot* bad = optimizer.step(
             exec, settings.rate_factor, clip ? settings.clip_norm / result.gradient_norm : 1))
-        not_finite(bad->name);
+        throw_bad_update(step, bad->name);
     // What is not trained: running statistics.
     net.visit([&](const std::string& name, Parameter& p) {
-        if (!p.trainable && !all_finite(p.value)) not_finite(name);
+        if (!p.trainable && !all_finite(p.value)) throw_bad_update(step, name);
     });
     return result;
 }

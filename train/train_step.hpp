@@ -2,6 +2,8 @@
 //   batch -> forward -> joint loss -> backward -> mean over processes -> clipping -> optimizer
 // Walk 2, stop 5: loss -> gradients -> optimizer.
 #pragma once
+#include <functional>
+
 #include "tensor/error.hpp"
 #include "train/distributed/gradient_reducer.hpp"
 #include "train/joint_loss.hpp"
@@ -25,6 +27,8 @@ struct StepSettings {
     // Who else works on this step, each on its share of the batch; null: nobody.
     const PeerGroup* peers = nullptr;
     GradientReducer* reducer = nullptr;  // of those peers, over all trainable parameters
+    // Called when a GPU has got its work, before its results are waited for; may be empty.
+    std::function<void()> meanwhile = {};
 };
 
 struct StepResult {                         // of the whole batch, over all processes
@@ -40,6 +44,7 @@ struct NetInput {
 };
 NetInput net_input(Tape& tape, const ColorNet& net, const Tensor& luma);
 
+// On the CPU; step_runner.hpp takes steps anywhere.
 // `batch.luma` [N,S,S,1] in 0..1, `batch.ab` [N,S/2,S/2,2] in 0..1. Throws NonFiniteError naming
 // the step and the first op whose value is not finite; the weights are then as before the step
 // (running statistics may have moved), unless it was the update itself that went wrong. With peers,

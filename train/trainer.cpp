@@ -6,11 +6,16 @@
 
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
+#include "train/device_loader.hpp"
+#include "train/step_runner.hpp"
 
 namespace lumachrome {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// Of a GPU's memory, one part in so many may hold photos: activations need the most.
+constexpr int64_t kGpuCacheShare = 4;
 
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
@@ -47,12 +52,15 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
       optimizer_(options.optimizer) {
     options_.augment.ab_scale = net_->spec.ab_scale;
     net_->dropout_seed = options_.seed;
+    net_->to(exec_.device);
     freeze();
     if (options_.ema_decay > 0) average_.emplace(options_.ema_decay);
     net_->visit([&](const std::string& name, Parameter& p) {
         optimizer_.add(name, p);
         if (average_) average_->add(name, p);
     });
+    if (options_.sync_batch_norm && peers_ && exec_.device.kind == Device::cuda)
+        throw UsageError("--sync-bn: processes on GPUs keep batch norm to their own shares");
     if (options_.sync_batch_norm) exec_.peers = peers_;
     if (options_.validation && first())
         validation_.emplace(*options_.validation, options_.validation_photos, options_.augment.size,
@@ -189,9 +197,17 @@ bool Trainer::validate(int64_t epoch, bool final, const TrainEvents& events) {
 
 TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) {
     const Share share = peers_ ? Share{peers_->rank(), peers_->count()} : Share{};
+    const bool gpu = exec_.device.kind == Device::cuda;
     Loader loader(data_, options_.augment, options_.batch, options_.seed, options_.workers, 4,
-                  options_.cache_bytes, share);
+                  options_.cache_bytes, share,
+                  gpu ? Loader::Output::draws : Loader::Output::samples);
     loader.seek(progress_.step);
+    std::optional<DeviceLoader> device_loader;
+    if (gpu)
+        device_loader.emplace(loader, options_.augment, exec_.device,
+                              options_.gpu_cache_bytes.value_or(
+                                  cuda::properties(exec_.device.index).bytes / kGpuCacheShare));
+    StepRunner runner(*net_, optimizer_, exec_, average_ ? &*average_ : nullptr);
     std::optional<GradientReducer> reducer;
     if (peers_) {
         std::vector<Parameter*> trained;
@@ -203,7 +219,9 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
                           .clip_norm = options_.clip_norm,
                           .watch = options_.watch,
                           .peers = peers_,
-                          .reducer = reducer ? &*reducer : nullptr};
+                          .reducer = reducer ? &*reducer : nullptr,
+                          .meanwhile = {}};
+    if (device_loader) settings.meanwhile = [&] { device_loader->prepare(); };
     const Clock::time_point start = Clock::now();
     const double seconds_before = progress_.seconds;
     Schedule schedule = options_.schedule;
@@ -227,11 +245,10 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
     if (options_.validate_first && progress_.step == 0) validate_alone(0, false, events);
     Decision decision = agree(own_decision(false));
     while (!decision.stop && !decision.limit && !decision.patience) {
-        const Batch batch = loader.next();
+        const Batch batch = device_loader ? device_loader->next() : loader.next();
         settings.rate_factor = schedule.factor(progress_.step, progress_.seconds);
-        const StepResult result = train_step(*net_, optimizer_, exec_, batch, settings);
+        const StepResult result = runner.step(batch, settings);
         ++progress_.step;
-        if (average_) average_->update(exec_, progress_.step);
         saved = false;
         window_images += options_.batch;
         count(result, batch.epoch, settings.rate_factor);
@@ -241,8 +258,9 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
                                  ? double(options_.max_steps - progress_.step) *
                                        double(options_.batch) / last_.images_per_second
                                  : 0;
-        last_.skipped_corrupt = loader.skipped_corrupt();
-        last_.skipped_gray = loader.skipped_gray();
+        last_.skipped_corrupt =
+            device_loader ? device_loader->skipped_corrupt() : loader.skipped_corrupt();
+        last_.skipped_gray = device_loader ? device_loader->skipped_gray() : loader.skipped_gray();
         last_.seconds = seconds_before + seconds_since(start);
         if (events.progress) events.progress(last_);
         const bool log_due = progress_.step % options_.log_steps == 0;

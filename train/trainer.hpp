@@ -44,8 +44,10 @@ struct TrainOptions {
     int64_t compare_steps = 100;   // all processes compare a hash of their weights so often
     int workers = 1;
     int64_t cache_bytes = int64_t{2} << 30;  // of decoded photos
-    Metadata metadata;                       // added to the checkpoints, e.g. licence of the photos
-    Watch* watch = nullptr;                  // sees every op of every step
+    // Of photos in a GPU's memory; none: a quarter of it.
+    std::optional<int64_t> gpu_cache_bytes;
+    Metadata metadata;       // added to the checkpoints, e.g. licence of the photos
+    Watch* watch = nullptr;  // sees every op of every step
 };
 
 // What happens during a run, for whoever shows it. Each may be empty.

@@ -33,7 +33,13 @@ Image coloured(const Image& gray, const Tensor& luma, const Tensor& ab_0_1, doub
     return merge_luma_chroma(gray, luma, resize(ab, gray.height, gray.width));
 }
 
-double rms(const Tensor& values) {
+// As numbers of the CPU, which does not compute in bf16.
+Tensor on_cpu(const Tensor& map) {
+    return (map.dtype() == DType::bf16 ? map.to(DType::f32) : map).to(Device{});
+}
+
+double rms(const Tensor& anywhere) {
+    const Tensor values = anywhere.to(Device{});
     double sum = 0;
     dispatch_float(values.dtype(), [&](auto t) {
         for (int64_t i = 0; i < values.numel(); ++i) {
@@ -44,8 +50,9 @@ double rms(const Tensor& values) {
     return std::sqrt(sum / double(values.numel()));
 }
 
-LayerStatistics statistics_of(const std::string& name, const Tensor& value) {
+LayerStatistics statistics_of(const std::string& name, const Tensor& map) {
     LayerStatistics layer{.name = name};
+    const Tensor value = on_cpu(map);
     const auto count = double(value.numel());
     double square = 0, zeros = 0;
     dispatch_float(value.dtype(), [&](auto t) {
@@ -200,11 +207,13 @@ ValidationResult Validation::run(ColorNet& net, const Exec& exec, int64_t batch)
         net.observe = {};
         const Labels labels(labels_.begin() + begin, labels_.begin() + end);
         const Tensor target = rows(ab_, begin, end);
-        const JointLoss loss(output, target.to(output.color.value.dtype()), labels, 0);
+        const JointLoss loss(output, target.to(output.color.value.dtype()).to(exec.device), labels,
+                             0);
         result.color_loss += loss.color.value.item() * double(end - begin) / double(images());
         if (output.logits)
-            scenes.add(output.logits->value.to(DType::f32), labels, loss.classes->value.item());
-        const Tensor color = output.color.value.to(DType::f32);
+            scenes.add(output.logits->value.to(DType::f32).to(Device{}), labels,
+                       loss.classes->value.item());
+        const Tensor color = output.color.value.to(DType::f32).to(Device{});
         parallel_for(exec, end - begin, [&](int64_t i) {
             const auto at = static_cast<size_t>(begin + i);
             const Pictures pictures = pictures_of(luma_.batch(begin + i), color.batch(i),

@@ -6,12 +6,16 @@
 #include "model/state.hpp"
 #include "model/summary.hpp"
 #include "tensor/choose.hpp"
+#include "tensor/cuda.hpp"
 #include "tensor/error.hpp"
 #include "tensor/isa.hpp"
-#include "train/train_step.hpp"
+#include "tensor/storage.hpp"
+#include "train/step_runner.hpp"
 
 namespace lumachrome {
 namespace {
+
+constexpr int64_t kWarmSteps = 2;  // of training, until memory is taken
 
 struct BenchRunOptions : BenchOptions {
     int64_t batch = 8;
@@ -155,21 +159,43 @@ int run_bench_train(const BenchRunOptions& options, Console& console) {
     check_size(options.size);
     const Exec exec = exec_for(options, console);
     choose_path(options);
+    const bool gpu = exec.device.kind == Device::cuda;
     ColorNet net(preset(options.preset), kBenchSeed);
+    net.to(exec.device);
     Optimizer optimizer(optimizer_spec(options.optimizer));
     net.visit([&](const std::string& name, Parameter& p) { optimizer.add(name, p); });
     Batch batch;
-    batch.luma = random_tensor({options.batch, options.size, options.size, 1}, 1);
-    batch.ab = random_tensor({options.batch, options.size / 2, options.size / 2, 2}, 2, 0.3, 0.7);
+    batch.luma = random_tensor({options.batch, options.size, options.size, 1}, 1).to(exec.device);
+    batch.ab = random_tensor({options.batch, options.size / 2, options.size / 2, 2}, 2, 0.3, 0.7)
+                   .to(exec.device);
     for (int64_t n = 0; n < options.batch; ++n) batch.labels.push_back(n % net.spec.classes);
     // Small steps: the time does not depend on them, and the loss stays finite.
     const StepSettings settings{.rate_factor = 1e-3};
-    const Times times =
-        measure(options.runs, [&] { train_step(net, optimizer, exec, batch, settings); });
+    StepRunner runner(net, optimizer, exec);
+    int64_t steps = 0, allocations = 0;
+    const auto taken = [&] { return storage_counters(exec.device).system_allocations; };
+    const auto step = [&] {
+        runner.step(batch, settings);  // which ends when the GPU has ended it
+        if (++steps == kWarmSteps) allocations = taken();
+    };
+    // A GPU's third step is recorded; what is timed are the steps after it.
+    if (gpu)
+        for (int64_t i = 0; i < kWarmSteps; ++i) step();
+    const Times times = measure(options.runs, step);
+    const int64_t steady_allocations = steps > kWarmSteps ? taken() - allocations : 0;
     const double rate = double(options.batch) / times.median * 1e3;
     Json json = times_json(options, exec, times, options.batch);
     json.set("images_per_second", rate);
-    json.set("precision", "f32");
+    json.set("precision", precision_name(exec));
+    json.set("steady_allocations", steady_allocations);
+    if (gpu) {
+        json.set("device_name", cuda::properties(exec.device.index).name);
+        json.set("peak_device_bytes", storage_counters(exec.device).peak_live_bytes);
+        console.print(format("%s, %s, %.0f MiB at most, %ld allocations from the third step on",
+                             cuda::properties(exec.device.index).name.c_str(), precision_name(exec),
+                             double(storage_counters(exec.device).peak_live_bytes) / (1 << 20),
+                             long{steady_allocations}));
+    }
     json.set("optimizer", options.optimizer);
     console.result(json);
     console.print(
@@ -214,6 +240,7 @@ Command bench_train_command() {
     });
     BenchRunOptions& options = command.runs(run_bench_train);
     add_bench_options(command, options);
+    add_precision_option(command, options);
     command.add("--batch", options.batch, "Photos a step").within(2, 65536);
     command.add("--optimizer", options.optimizer, "How gradients change weights")
         .one_of({"adadelta", "adam", "sgd"});

@@ -32,10 +32,15 @@ Command train_command();
 struct RunOptions {  // of every command
     std::string device = "auto";
     int threads = 0;  // 0: all that this process may use
+    std::string precision = "auto";
 };
 void add_run_options(OptionTable& table, RunOptions& options);
-// Where to run. Throws UsageError for a malformed device, ResourceError for one that is not here.
+// For the commands that compute with the network on any device.
+void add_precision_option(OptionTable& table, RunOptions& options);
+// Where to run, and how exactly. Throws UsageError for a malformed device, ResourceError for one
+// that is not here or cannot compute with that precision.
 Exec exec_for(const RunOptions& options, Console& console);
+const char* precision_name(const Exec& exec);  // f32, tf32, bf16
 
 struct PhotoOptions : RunOptions {  // of the commands that read photos
     std::vector<std::string> inputs;

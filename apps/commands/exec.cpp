@@ -2,28 +2,65 @@
 #include <charconv>
 
 #include "apps/commands/commands.hpp"
+#include "tensor/cuda.hpp"
 #include "tensor/error.hpp"
 #include "train/distributed/communicator.hpp"
 
 namespace lumachrome {
+namespace {
+
+// Processes that share a machine share its GPUs in turn.
+Device own_gpu() {
+    return {Device::cuda, local_rank() % cuda::device_count()};
+}
+
+Device device_for(const std::string& name) {
+    if (name == "cpu") return {};
+    if (name == "auto") return cuda::unavailable().empty() ? own_gpu() : Device{};
+    int index = -1;
+    const char *at = name.data() + 4, *end = name.data() + name.size();
+    const bool numbered =
+        name.starts_with("cuda:") && std::from_chars(at + 1, end, index).ptr == end && index >= 0;
+    if (name != "cuda" && !numbered)
+        throw UsageError("--device " + name + ": must be auto, cpu, cuda or cuda:N");
+    if (!cuda::unavailable().empty())
+        throw ResourceError("--device " + name + ": " + cuda::unavailable());
+    if (!numbered) return own_gpu();
+    if (index >= cuda::device_count())
+        throw ResourceError(format("--device %s: this machine has %d, counted from 0", name.c_str(),
+                                   cuda::device_count()));
+    return {Device::cuda, index};
+}
+
+void set_precision(const std::string& wanted, Exec& exec) {
+    if (exec.device.kind == Device::cpu) {
+        if (wanted == "auto" || wanted == "f32") return;
+        throw ResourceError("--precision " + wanted + ": needs a GPU; the CPU computes in f32");
+    }
+    exec.tf32 = wanted != "f32";
+    exec.maps = wanted == "auto" || wanted == "bf16" ? DType::bf16 : DType::f32;
+}
+
+}  // namespace
+
+const char* precision_name(const Exec& exec) {
+    return exec.maps == DType::bf16 ? "bf16" : exec.tf32 ? "tf32" : "f32";
+}
 
 Exec exec_for(const RunOptions& options, Console& console) {
-    const std::string& name = options.device;
-    if (name.starts_with("cuda")) {
-        int index = 0;
-        const char *at = name.data() + 4, *end = name.data() + name.size();
-        if (at != end &&
-            (*at != ':' || std::from_chars(at + 1, end, index).ptr != end || index < 0))
-            throw UsageError("--device " + name + ": must be auto, cpu, cuda or cuda:N");
-        throw ResourceError("--device " + name + ": this build has no CUDA backend");
-    }
-    if (name != "auto" && name != "cpu")
-        throw UsageError("--device " + name + ": must be auto, cpu, cuda or cuda:N");
-    const int threads = options.threads > 0 ? options.threads
-                                            : std::max(1, available_threads() / local_processes());
-    console.detail(format("device: cpu, %d threads%s", threads,
-                          name == "auto" ? " (this build has no CUDA backend)" : ""));
-    return {Device{}, threads};
+    Exec exec{device_for(options.device),
+              options.threads > 0 ? options.threads
+                                  : std::max(1, available_threads() / local_processes())};
+    set_precision(options.precision, exec);
+    const std::string where = exec.device.kind == Device::cuda
+                                  ? exec.device.str() + " (" +
+                                        cuda::properties(exec.device.index).name + "), " +
+                                        precision_name(exec)
+                                  : "cpu";
+    const bool fell_back = options.device == "auto" && exec.device.kind == Device::cpu;
+    console.detail(format("device: %s, %d threads%s", where.c_str(), exec.threads,
+                          fell_back ? (" (" + cuda::unavailable() + ")").c_str() : ""));
+    return exec;
 }
 
 }  // namespace lumachrome

@@ -10,6 +10,14 @@ void add_run_options(OptionTable& table, RunOptions& options) {
     table.add("--threads", options.threads, "Threads; 0: as many as cores").within(0, 1024);
 }
 
+void add_precision_option(OptionTable& table, RunOptions& options) {
+    table
+        .add("--precision", options.precision,
+             "Of a GPU: f32, tf32 (factors of products rounded), bf16 (activations too); auto is "
+             "bf16 there and f32 on the CPU")
+        .one_of({"auto", "f32", "tf32", "bf16"});
+}
+
 void add_photo_options(OptionTable& table, PhotoOptions& options) {
     table.add("INPUT", options.inputs, "Photos, folders, quoted patterns, - for stdin").required();
     table.add("-r,--recursive", options.recursive, "Look into folders of folders");

@@ -95,8 +95,6 @@ int run_train(const TrainCommandOptions& options, Console& console) {
     stop_on_signals();  // before MPI, and before work that is worth saving
     const PeerGroup peers;
     if (peers.rank() != 0) console.options = {.quiet = true};  // one of them speaks for all
-    if (options.precision == "bf16")
-        throw ResourceError("--precision bf16: needs a CUDA device; the CPU trains in f32");
     const Exec exec = exec_for(options, console);
     Beginning begin = lumachrome::begin(options, console);
     TrainOptions train = train_options(options, begin.spec);
@@ -225,8 +223,7 @@ Command train_command() {
              "Decay of a weight average that is used instead of the last weights, e.g. 0.999")
         .within(0, 0.999999);
     command.add("--alpha", options.alpha, "Weight of the scene loss; else 1/300").at_least(0);
-    command.add("--precision", options.precision, "bf16 needs a CUDA device")
-        .one_of({"f32", "bf16"});
+    add_precision_option(command, options);
 
     command.section("Limits");
     command.add("--epochs", options.epochs, "Passes over the data; 11 when no limit is given")

@@ -17,11 +17,11 @@ int number(const char* variable) {
     return value > 0 ? value : 0;
 }
 
-// The first of the variables that holds a number; 1 if none does.
-int first_number(std::initializer_list<const char*> variables) {
+// The first of the variables that holds a positive number; `otherwise` if none does.
+int first_number(std::initializer_list<const char*> variables, int otherwise = 1) {
     for (const char* variable : variables)
         if (const int value = number(variable)) return value;
-    return 1;
+    return otherwise;
 }
 
 }  // namespace
@@ -34,6 +34,10 @@ int started_processes() {
 int local_processes() {
     // Not under srun: it gives each process cores of its own.
     return first_number({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"});
+}
+
+int local_rank() {
+    return first_number({"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}, 0);
 }
 
 std::unique_ptr<Communicator> open_communicator() {

@@ -40,8 +40,10 @@ class Communicator {
 
 // The processes this one was started with by mpirun or srun, by their environment variables; 1
 // without a launcher. local_processes: those of them that share the cores this one may use.
+// local_rank: which of those of its machine this process is, from 0.
 int started_processes();
 int local_processes();
+int local_rank();
 
 // MPI where a launcher started several processes, else one of size 1. The thread that opens it must
 // be the one that uses and destroys it. Throws ResourceError when MPI is missing in this build: R

@@ -1,6 +1,6 @@
 // Averages gradients over processes while the rest is still being differentiated: Tape::backward
 // hands over each parameter as it becomes complete, small ones share a bucket, and full buckets
-// travel on the group's thread.
+// travel on the group's thread. Those of a GPU by way of the CPU's memory.
 //
 //   loss.backward([&](Parameter& p) { reducer.ready(p); });
 //   reducer.finish();  // every p.grad is now the mean over the ranks
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "autograd/parameter.hpp"
+#include "tensor/cuda_async.hpp"
 #include "train/distributed/peer_group.hpp"
 
 namespace lumachrome {
@@ -39,6 +40,7 @@ class GradientReducer {
     int64_t bucket_bytes_;
     std::vector<Tensor> bucket_;  // gradients of one dtype
     int64_t filled_ = 0;          // bytes in it
+    cuda::PinnedMemory staging_;  // of the group's thread, for gradients of a GPU
     std::vector<std::future<void>> sent_;
     int64_t buckets_ = 0;
 };

@@ -14,7 +14,8 @@ uint64_t hash_of(std::span<const Tensor> tensors) {
     // FNV-1a over 8-byte words; the shift brings high bits down, where the next product spreads
     // them.
     uint64_t hash = 0xcbf29ce484222325;
-    for (const Tensor& tensor : tensors) {
+    for (const Tensor& anywhere : tensors) {
+        const Tensor tensor = anywhere.to(Device{});
         const std::byte* bytes = tensor.raw();
         for (int64_t left = tensor.bytes(); left > 0; left -= 8, bytes += 8) {
             uint64_t word = 0;
@@ -146,8 +147,10 @@ double PeerGroup::share_of(double mine) const {
 void PeerGroup::mean(std::span<const Tensor> tensors) const {
     if (count_ == 1) return;
     std::vector<double> values;
-    for (const Tensor& tensor : tensors)
-        for (int64_t i = 0; i < tensor.numel(); ++i) values.push_back(tensor.item(i));
+    for (const Tensor& tensor : tensors) {
+        const Tensor here = tensor.to(Device{});
+        for (int64_t i = 0; i < here.numel(); ++i) values.push_back(here.item(i));
+    }
     sum(values);
     const double* value = values.data();
     for (const Tensor& tensor : tensors) {
@@ -159,8 +162,11 @@ void PeerGroup::mean(std::span<const Tensor> tensors) const {
 
 void PeerGroup::broadcast(std::span<const Tensor> tensors, int root) const {
     run([&](Communicator& c) {
-        for (const Tensor& t : tensors)
-            c.broadcast({t.raw(), static_cast<size_t>(t.bytes())}, root);
+        for (const Tensor& t : tensors) {
+            const Tensor here = t.to(Device{});
+            c.broadcast({here.raw(), static_cast<size_t>(here.bytes())}, root);
+            if (t.device() != Device{}) t.copy_from(here);
+        }
     });
 }
 
