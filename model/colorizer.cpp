@@ -92,15 +92,18 @@ std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
     return result;
 }
 
+std::unique_ptr<Inference> Colorizer::make_inference(const InferenceOptions& options) {
+    // A file can be read again should the network itself be asked for.
+    ColorNet network = path_.empty() ? net() : std::move(net());
+    if (!path_.empty()) net_.reset();
+    return std::make_unique<Inference>(std::move(network), exec_, options);
+}
+
 Tensor Colorizer::run_network(const Image& photo, const NetworkSize& size,
                               const ColorizeSettings& settings, const ColorSink& color) {
     if (settings.naive) return run_naive(photo, size, color);
-    if (!inference_) {
-        // A file can be read again should the network itself be asked for.
-        ColorNet network = path_.empty() ? net() : std::move(net());
-        if (!path_.empty()) net_.reset();
-        inference_ = std::make_unique<Inference>(std::move(network), exec_);
-    }
+    if (!inference_) inference_ = make_inference({});
+    if (on_gpu()) return run_on_gpu(photo, size, color);
     inference_->limit_memory(settings.max_memory);
     Runner& runner = inference_->at(size.height, size.width);
     LumaRows rows(photo, size.height, size.width);
@@ -125,16 +128,37 @@ Tensor Colorizer::run_network(const Image& photo, const NetworkSize& size,
     return logits;
 }
 
+Tensor Colorizer::run_on_gpu(const Image& photo, const NetworkSize& size, const ColorSink& color) {
+    std::vector<Tensor> in{network_input(photo, size.height, size.width)};
+    const int64_t side = spec_.global_size;
+    if (inference_->takes_copy(size.height, size.width))
+        in.push_back(network_input(photo, side, side));
+    const std::vector<Tensor> out = inference_->on_gpu(size.height, size.width).run(in);
+    color(out[0].data<float>(), size.height / 2);
+    return out.size() > 1 ? out[1] : Tensor{};
+}
+
 Tensor Colorizer::run_naive(const Image& photo, const NetworkSize& size, const ColorSink& color) {
-    const ForcedImplementations path(kNaivePath);
+    // A GPU's fully connected layers are convolutions there.
+    const ForcedImplementations path(on_gpu() ? "conv2d:naive" : kNaivePath);
+    if (on_gpu() && !on_device_) {
+        on_device_ = std::make_unique<ColorNet>(net());
+        on_device_->to(exec_.device);
+    }
+    ColorNet& network = on_gpu() ? *on_device_ : net();
+    Exec exec = exec_;
+    exec.maps = DType::f32;
+    const auto input = [&](int64_t height, int64_t width) {
+        return network_input(photo, height, width).to(exec.device);
+    };
     const int64_t side = spec_.global_size;
     const bool same = size.height == side && size.width == side;
-    Tape tape(Phase::eval, exec_);
-    const Var x = tape.input(network_input(photo, size.height, size.width));
-    const Var copy = same || !spec_.use_global ? x : tape.input(network_input(photo, side, side));
-    const ColorNet::Output output = net()(x, copy);
-    color(output.color.value.data<float>(), size.height / 2);
-    return output.logits ? output.logits->value : Tensor{};
+    Tape tape(Phase::eval, exec);
+    const Var x = tape.input(input(size.height, size.width));
+    const Var copy = same || !spec_.use_global ? x : tape.input(input(side, side));
+    const ColorNet::Output output = network(x, copy);
+    color(output.color.value.to(Device{}).data<float>(), size.height / 2);
+    return output.logits ? output.logits->value.to(Device{}) : Tensor{};
 }
 
 Colorization Colorizer::colorize(const Image& photo, const ColorizeSettings& settings,
@@ -185,6 +209,12 @@ Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settin
 
 std::vector<SceneScore> Colorizer::classify(const Image& photo) {
     if (!spec_.use_global) throw ModelError("this model has no class head");
+    if (on_gpu()) {
+        if (!classifier_) classifier_ = make_inference({.colorize = false});
+        const int64_t side = spec_.global_size;
+        const Tensor copy = network_input(photo, side, side);
+        return scores(classifier_->on_gpu(side, side).run({&copy, 1})[0]);
+    }
     Tape tape(Phase::eval, exec_);
     const int64_t side = spec_.global_size;
     const Var copy = tape.input(network_input(photo, side, side));

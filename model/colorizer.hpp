@@ -72,6 +72,9 @@ class Colorizer {
     Tensor run_network(const Image& photo, const NetworkSize& size,
                        const ColorizeSettings& settings, const ColorSink& color);
     Tensor run_naive(const Image& photo, const NetworkSize& size, const ColorSink& color);
+    Tensor run_on_gpu(const Image& photo, const NetworkSize& size, const ColorSink& color);
+    std::unique_ptr<Inference> make_inference(const InferenceOptions& options);
+    bool on_gpu() const { return exec_.device.kind == Device::cuda; }
     Tensor network_input(const Image& photo, int64_t height, int64_t width) const;
     std::vector<SceneScore> scores(const Tensor& logits) const;
     ColorNet& net();
@@ -80,7 +83,9 @@ class Colorizer {
     Spec spec_;
     Metadata metadata_;
     Exec exec_;
-    std::unique_ptr<Inference> inference_;  // made when a photo first needs it
+    std::unique_ptr<Inference> inference_;   // made when a photo first needs it
+    std::unique_ptr<Inference> classifier_;  // of a GPU, without colours
+    std::unique_ptr<ColorNet> on_device_;    // of a GPU, for the naive path
 };
 
 }  // namespace lumachrome

@@ -87,7 +87,7 @@ struct WeightedSum : Op {
     std::string name() const override { return "weighted_sum"; }
     Shape infer(std::span<const Shape>) const override { return {}; }
     void forward(const Exec&, std::span<const Tensor> in, Tensor& out, Saved*) const override {
-        out.fill(in[0].item() + kAlpha * in[1].item());
+        out.fill(in[0].item() + kAlpha * in[1].item());  // waits, which a check may
     }
     void backward(const Exec&, const Tensor& dout, const Saved&,
                   std::span<const GradIn> din) const override {
@@ -102,16 +102,17 @@ struct WeightedSum : Op {
 std::vector<GradCheck> check(const NetworkCase& c, const Exec& exec, DType dtype) {
     ColorNet net(c.spec, kSeed);
     net.cast(dtype);
+    net.to(exec.device);
     const int64_t N = 4, S = c.spec.global_size;
     const Tensor x = random_tensor({N, S, c.one_pass ? S : S + 8, 1}, 1, dtype);
     const Tensor copy = random_tensor({N, S, S, 1}, 2, dtype);
     const Tensor target = random_tensor({N, S / 2, x.shape()[2] / 2, 2}, 3, dtype);
     const Labels labels{1, -1, 2, 0};
     const auto build = [&](Tape& tape) {
-        const Var vx = tape.input(x);
-        const Var vcopy = c.one_pass ? vx : tape.input(copy);
+        const Var vx = tape.input(x.to(exec.device));
+        const Var vcopy = c.one_pass ? vx : tape.input(copy.to(exec.device));
         const ColorNet::Output output = net(vx, vcopy);
-        const Var color = mse_loss(output.color, tape.input(target));
+        const Var color = mse_loss(output.color, tape.input(target.to(exec.device)));
         if (!output.logits) return color;
         return tape.apply(std::make_shared<WeightedSum>(),
                           {color, cross_entropy(*output.logits, labels)});
@@ -137,7 +138,7 @@ GradcheckReport run_gradcheck(const Exec& exec, const GradcheckOptions& options)
         throw UsageError("--break " + options.bug + ": no such bug; --break list names them");
     GradcheckReport report;
     bool known = options.op.empty() || options.op == "network";
-    for (const OpFamily& family : op_families()) {
+    for (const OpFamily& family : op_families(exec.device)) {
         if (!options.op.empty() && options.op != family.name) continue;
         known = true;
         if (bug != bugs.end() && bug->family != family.name) continue;

@@ -46,6 +46,7 @@ Command classify_command() {
     });
     ClassifyOptions& options = command.runs(run_classify);
     add_run_options(command, options);
+    add_precision_option(command, options);
     add_photo_options(command, options);
     command.add("--top", options.top, "Scenes to name").within(1, 1000);
     return command;

@@ -304,6 +304,7 @@ int run_colorize(const ColorizeOptions& options, Console& console) {
     Json summary;
     summary.set("images", std::move(images));
     summary.set("device", exec.device.str());
+    summary.set("precision", precision_name(exec));
     summary.set("threads", exec.threads);
     summary.set("weights", weights);
     summary.set("peak_rss_mib", peak_rss_mib());
@@ -326,6 +327,7 @@ Command colorize_command() {
     });
     ColorizeOptions& options = command.runs(run_colorize);
     add_run_options(command, options);
+    add_precision_option(command, options);
     add_photo_options(command, options);
     command.add("-o,--output", options.output,
                 "File, folder/ or - for stdout; else beside the photo");

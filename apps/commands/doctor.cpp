@@ -5,6 +5,7 @@
 
 #include "apps/commands/commands.hpp"
 #include "model/default_model.hpp"
+#include "tensor/cuda.hpp"
 #include "tensor/error.hpp"
 #include "tensor/exec.hpp"
 #include "tensor/isa.hpp"
@@ -71,6 +72,24 @@ Json default_model() {
     return model;
 }
 
+// What a GPU offers, or why there is none to use.
+Json gpu(int index) {
+    const cuda::Properties& p = cuda::properties(index);
+    return Json::Object{{"name", p.name},
+                        {"compute_capability", format("%d.%d", p.major, p.minor)},
+                        {"multiprocessors", p.multiprocessors},
+                        {"memory_mib", p.bytes >> 20},
+                        {"l2_mib", p.l2_bytes >> 20}};
+}
+
+Json gpus() {
+    if (!cuda::unavailable().empty()) return "none: " + cuda::unavailable();
+    Json found{Json::Object{}};
+    for (int index = 0; index < cuda::device_count(); ++index)
+        found.set(Device{Device::cuda, index}.str(), gpu(index));
+    return found;
+}
+
 void print(const std::string& key, const Json& value, const std::string& indent, Console& console) {
     if (value.is_object()) {
         console.print(indent + key);
@@ -100,7 +119,9 @@ int run_doctor(const RunOptions& options, Console& console) {
     json.set("threads", exec_for(options, console).threads);
     json.set("affinity", affinity());
     json.set("openmp", format("%d", _OPENMP));
-    json.set("cuda", "not built: this version computes on the CPU");
+    json.set("cuda", cuda::versions().empty() ? "not built: this version computes on the CPU"
+                                              : cuda::versions());
+    json.set("gpu", gpus());
     json.set("mpi", mpi_version());
     json.set("processes", started_processes());
     json.set("nccl", "not built");

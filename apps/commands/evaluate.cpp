@@ -229,6 +229,7 @@ int run_evaluate(const EvaluateOptions& options, Console& console) {
     }
     Json json = json_of(result, weights.front());
     json.set("device", exec.device.str());
+    json.set("precision", precision_name(exec));
     console.result(json);
     print_figures(result, console);
     print_classes(result, options.classes, console);
@@ -255,6 +256,7 @@ Command evaluate_command() {
     });
     EvaluateOptions& options = command.runs(run_evaluate);
     add_run_options(command, options);
+    add_precision_option(command, options);
     command.add("DATA", options.data, "As for train").required();
     add_weights_option(command, options.weights);
     command.add("--compare", options.compare, "Two checkpoints: which is better, and is that sure?")

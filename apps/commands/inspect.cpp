@@ -39,13 +39,52 @@ Json layer_json(const LayerSummary& layer) {
                         {"macs", layer.macs}};
 }
 
+double mib(int64_t bytes) {
+    return double(bytes) / (1 << 20);
+}
+
+// The same on a GPU: steps, kernels, maps and weights.
+int run_inspect_gpu_plan(const InspectOptions& options, const Exec& exec, ColorNet& net,
+                         Console& console) {
+    Inference inference(net, exec);
+    const GpuPlan& plan = inference.on_gpu(options.height, options.width).plan();
+    Json::Array steps;
+    console.print(format("%-24s %-54s %-14s %9s %12s", "step", "problem", "kernel", "map MiB",
+                         "weights MiB"));
+    for (const GpuStep& step : plan.steps) {
+        const GpuPlan::Buffer& buffer = plan.buffers[size_t(step.output)];
+        console.print(format("%-24s %-54s %-14s %9.2f %12.2f", step.name.c_str(),
+                             step.problem.c_str(), step.implementation.c_str(),
+                             mib(buffer.place.bytes), mib(step.weight_bytes)));
+        steps.push_back(Json::Object{{"name", step.name},
+                                     {"problem", step.problem},
+                                     {"kernel", step.implementation},
+                                     {"offset", buffer.place.offset},
+                                     {"bytes", buffer.place.bytes},
+                                     {"weight_bytes", step.weight_bytes}});
+    }
+    console.print(format("\n%zu steps on %s in %s; maps %.1f MiB, packed weights %.1f MiB",
+                         plan.steps.size(), exec.device.str().c_str(), precision_name(exec),
+                         mib(plan.arena_bytes), mib(inference.weights().bytes())));
+    Json json;
+    json.set("height", options.height);
+    json.set("width", options.width);
+    json.set("device", exec.device.str());
+    json.set("precision", precision_name(exec));
+    json.set("arena_bytes", plan.arena_bytes);
+    json.set("packed_bytes", inference.weights().bytes());
+    json.set("steps", std::move(steps));
+    console.result(json);
+    return 0;
+}
+
 // How inference goes about a photo of that size: each step, the kernel it took, its rows and
 // weights.
 int run_inspect_plan(const InspectOptions& options, ColorNet& net, Console& console) {
     const Exec exec = exec_for(options, console);
+    if (exec.device.kind == Device::cuda) return run_inspect_gpu_plan(options, exec, net, console);
     Inference inference(net, exec, {.plan = {.band_rows = options.band_rows}});
     const Plan& plan = inference.at(options.height, options.width).plan();
-    const auto mib = [](int64_t bytes) { return double(bytes) / (1 << 20); };
     Json::Array steps;
     console.print(format("%-24s %-44s %-12s %6s %9s %9s %10s", "step", "problem", "kernel", "rows",
                          "held", "map MiB", "weights MiB"));
@@ -166,6 +205,7 @@ Command inspect_command() {
     });
     InspectOptions& options = command.runs(run_inspect);
     add_run_options(command, options);
+    add_precision_option(command, options);
     command.add("FILE", options.file, "A checkpoint")
         .excludes({"--preset", "--activation", "--fusion-kernel", "--no-global"});
     add_network_options(command, options.network);

@@ -27,6 +27,7 @@ struct Graph {
         // Found by passes; an op that has them computes activation(op(upsample(input 0), ...)).
         std::optional<Activation> activation = {};
         bool upsample = false;
+        bool flatten = false;  // a fully connected layer that reads the map as it lies, on a GPU
     };
     std::vector<Value> values;
     std::vector<Node> nodes;  // in an order in which they can run

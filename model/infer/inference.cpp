@@ -9,6 +9,10 @@
 namespace lumachrome {
 namespace {
 
+// Photos of an album come in few sizes: so many stay ready on a GPU, while their maps are small.
+constexpr size_t kGpuSizes = 8;
+constexpr int64_t kGpuArenas = int64_t{1} << 30;
+
 // What kernels, resizing and encoding hold besides the maps.
 constexpr int64_t kScratchBytes = int64_t{24} << 20;
 
@@ -20,6 +24,7 @@ Graph with_input_shapes(Graph graph, std::span<const Shape> shapes) {
     for (const Graph::Node& node : graph.nodes) {
         std::vector<Shape> in = graph.input_shapes(node);
         if (node.upsample) in[0] = {in[0][0], 2 * in[0][1], 2 * in[0][2], in[0][3]};
+        if (node.flatten) in[0] = {in[0][0], in[0].numel() / in[0][0]};
         graph.values[size_t(node.output)].shape = node.op->infer(in);
     }
     return graph;
@@ -61,7 +66,8 @@ Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
         network.visit([&](const std::string& name, Parameter& p) { names[&p] = name; });
         const auto define = [&](Tape&, std::span<const Var> in) {
             const ColorNet::Output output = network(in[0], in[use_global_ ? 1 : 0]);
-            std::vector<Var> outputs{output.color};
+            std::vector<Var> outputs;
+            if (options_.colorize) outputs.push_back(output.color);
             if (gives_logits()) outputs.push_back(*output.logits);
             return outputs;
         };
@@ -71,6 +77,10 @@ Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
         graph = trace(define, shapes, names);
     }
     graph_ = run_passes(std::move(graph), options_.passes);
+    if (exec_.device.kind == Device::cuda) {
+        graph_ = fuse_flatten(std::move(graph_));
+        return;
+    }
     // Most of the network's weights, packed the same way for any size: the originals go first, so
     // that their memory is there for what comes.
     for (const Graph::Node& node : graph_.nodes)
@@ -87,15 +97,41 @@ bool Inference::takes_copy(int64_t height, int64_t width) const {
     return use_global_ && (height != global_size_ || width != global_size_);
 }
 
-Runner& Inference::at(int64_t height, int64_t width) {
-    if (runner_ && height == height_ && width == width_) return *runner_;
+Graph Inference::graph_at(int64_t height, int64_t width, int64_t photos) const {
     if (height % kStride != 0 || width % kStride != 0 || height < kStride || width < kStride)
         throw ShapeError("inference: a photo of " + std::to_string(height) + "x" +
                          std::to_string(width) + "; both must be multiples of 8");
-    std::vector<Shape> shapes{{1, height, width, 1}};
-    if (use_global_) shapes.push_back({1, global_size_, global_size_, 1});
+    std::vector<Shape> shapes{{photos, height, width, 1}};
+    if (use_global_) shapes.push_back({photos, global_size_, global_size_, 1});
     Graph graph = with_input_shapes(graph_, shapes);
     if (use_global_ && !takes_copy(height, width)) graph = share_input(std::move(graph), 0, 1);
+    return graph;
+}
+
+GpuRunner& Inference::on_gpu(int64_t height, int64_t width, int64_t photos) {
+    const auto ready = std::find_if(gpu_sizes_.begin(), gpu_sizes_.end(), [&](const GpuSize& size) {
+        return size.height == height && size.width == width && size.photos == photos;
+    });
+    if (ready != gpu_sizes_.end()) {
+        std::rotate(ready, ready + 1, gpu_sizes_.end());
+        return *gpu_sizes_.back().runner;
+    }
+    if (!gpu_temporary_) gpu_temporary_ = std::make_shared<ReservedStorage>(exec_.device);
+    GpuPlan plan = compile_gpu(graph_at(height, width, photos), exec_, weights_);
+    int64_t bytes = plan.arena_bytes;
+    for (const GpuSize& size : gpu_sizes_) bytes += size.runner->plan().arena_bytes;
+    while (!gpu_sizes_.empty() && (gpu_sizes_.size() >= kGpuSizes || bytes > kGpuArenas)) {
+        bytes -= gpu_sizes_.front().runner->plan().arena_bytes;
+        gpu_sizes_.erase(gpu_sizes_.begin());
+    }
+    gpu_sizes_.push_back({height, width, photos,
+                          std::make_unique<GpuRunner>(std::move(plan), exec_, gpu_temporary_)});
+    return *gpu_sizes_.back().runner;
+}
+
+Runner& Inference::at(int64_t height, int64_t width) {
+    if (runner_ && height == height_ && width == width_) return *runner_;
+    Graph graph = graph_at(height, width, 1);
     runner_.reset();  // its arena goes first
     release_cached_storage();
     PlanOptions options = options_.plan;

@@ -4,12 +4,14 @@
 #include <memory>
 
 #include "model/colornet.hpp"
+#include "model/infer/gpu_runner.hpp"
 #include "model/infer/runner.hpp"
 
 namespace lumachrome {
 
 struct InferenceOptions {
     bool classify = true;     // compute the logits as well
+    bool colorize = true;     // false: only the logits
     std::string passes = {};  // see run_passes
     PlanOptions plan = {};
 };
@@ -26,6 +28,10 @@ class Inference {
     // The runner stays valid until another size is asked for. Throws ResourceError if the memory
     // allowed is too little.
     Runner& at(int64_t height, int64_t width);
+    // The same on a GPU, where Exec names one, for `photos` of that size at once: N for 1 in the
+    // shapes. The runner stays valid until another size is asked for. Throws ResourceError if the
+    // device has too little memory.
+    GpuRunner& on_gpu(int64_t height, int64_t width, int64_t photos = 1);
     // Bytes that the whole process may use, as it stands when a size is planned; 0: no limit.
     void limit_memory(int64_t process_bytes);
     bool takes_copy(int64_t height, int64_t width) const;
@@ -33,6 +39,7 @@ class Inference {
     const PackedWeights& weights() const { return weights_; }
 
   private:
+    Graph graph_at(int64_t height, int64_t width, int64_t photos) const;
     Exec exec_;
     InferenceOptions options_;
     int64_t global_size_;
@@ -41,6 +48,13 @@ class Inference {
     PackedWeights weights_;
     std::unique_ptr<Runner> runner_;
     int64_t height_ = 0, width_ = 0, limit_ = 0;
+
+    struct GpuSize {
+        int64_t height, width, photos;
+        std::unique_ptr<GpuRunner> runner;
+    };
+    std::vector<GpuSize> gpu_sizes_;  // last used last
+    std::shared_ptr<const ReservedStorage> gpu_temporary_;
 };
 
 // The same network for inputs of other shapes. Throws ShapeError where they do not fit.

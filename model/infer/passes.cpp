@@ -7,6 +7,7 @@
 
 #include "layers/batch_norm.hpp"
 #include "layers/conv2d.hpp"
+#include "layers/flatten.hpp"
 #include "layers/fusion.hpp"
 #include "layers/linear.hpp"
 #include "layers/upsample.hpp"
@@ -159,6 +160,19 @@ Graph fuse_upsample_conv(Graph graph) {
         if (!producer || !as<UpsampleOp>(*producer)) continue;
         graph.nodes[i].inputs[0] = producer->inputs[0];
         graph.nodes[i].upsample = true;
+        graph.nodes.erase(graph.nodes.begin() + (producer - graph.nodes.data()));
+        --i;
+    }
+    return graph;
+}
+
+Graph fuse_flatten(Graph graph) {
+    for (size_t i = 0; i < graph.nodes.size(); ++i) {
+        if (!as<LinearOp>(graph.nodes[i])) continue;
+        const Graph::Node* producer = sole_producer(graph, graph.nodes[i].inputs[0]);
+        if (!producer || !as<FlattenOp>(*producer)) continue;
+        graph.nodes[i].inputs[0] = producer->inputs[0];
+        graph.nodes[i].flatten = true;
         graph.nodes.erase(graph.nodes.begin() + (producer - graph.nodes.data()));
         --i;
     }

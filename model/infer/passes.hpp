@@ -25,5 +25,7 @@ Graph drop_unused(Graph graph);         // nodes on which no output depends
 Graph fold_batch_norm(Graph graph);     // running statistics scale the weights in front of them
 Graph fuse_activation(Graph graph);     // a step finishes its own outputs while they are in cache
 Graph fuse_upsample_conv(Graph graph);  // the doubled map is never written
+// For a GPU, not among passes(): columns of the weights change places instead of the map.
+Graph fuse_flatten(Graph graph);
 
 }  // namespace lumachrome

@@ -105,30 +105,14 @@ class Schedule {
     std::vector<int64_t> done_;
 };
 
-// Largest first, each at the lowest place that is free for as long as it lives.
 void plan_memory(Plan& plan) {
-    std::vector<Plan::Buffer*> order;
-    for (auto& buffer : plan.buffers)
-        if (buffer.rows > 0) order.push_back(&buffer);
-    std::stable_sort(order.begin(), order.end(),
-                     [](const auto* a, const auto* b) { return a->bytes() > b->bytes(); });
-    std::vector<const Plan::Buffer*> placed;  // by offset
-    plan.arena_bytes = 0;
-    for (Plan::Buffer* buffer : order) {
-        int64_t offset = 0;
-        for (const Plan::Buffer* other : placed) {
-            if (other->last < buffer->first || buffer->last < other->first) continue;
-            if (offset + buffer->bytes() <= other->offset) break;
-            const int64_t end = other->offset + other->bytes();
-            offset = std::max(offset, (end + kAlignment - 1) / kAlignment * kAlignment);
-        }
-        buffer->offset = offset;
-        plan.arena_bytes = std::max(plan.arena_bytes, offset + buffer->bytes());
-        placed.insert(
-            std::upper_bound(placed.begin(), placed.end(), buffer,
-                             [](const auto* a, const auto* b) { return a->offset < b->offset; }),
-            buffer);
-    }
+    std::vector<Lifetime> lifetimes;
+    std::vector<Lifetime*> pieces;
+    for (const auto& buffer : plan.buffers)
+        lifetimes.push_back({buffer.bytes(), buffer.first, buffer.last});
+    for (Lifetime& lifetime : lifetimes) pieces.push_back(&lifetime);
+    plan.arena_bytes = place(pieces, kAlignment);
+    for (size_t i = 0; i < lifetimes.size(); ++i) plan.buffers[i].offset = lifetimes[i].offset;
 }
 
 // Maps that follow the photo row by row, as opposed to its copy and what is made of that.
@@ -161,6 +145,32 @@ void schedule(Plan& plan, int64_t band_rows) {
 }
 
 }  // namespace
+
+int64_t place(std::span<Lifetime*> pieces, int64_t alignment) {
+    std::vector<Lifetime*> order;
+    for (Lifetime* piece : pieces)
+        if (piece->bytes > 0) order.push_back(piece);
+    std::stable_sort(order.begin(), order.end(),
+                     [](const auto* a, const auto* b) { return a->bytes > b->bytes; });
+    std::vector<const Lifetime*> placed;  // by offset
+    int64_t arena = 0;
+    for (Lifetime* piece : order) {
+        int64_t offset = 0;
+        for (const Lifetime* other : placed) {
+            if (other->last < piece->first || piece->last < other->first) continue;
+            if (offset + piece->bytes <= other->offset) break;
+            const int64_t end = other->offset + other->bytes;
+            offset = std::max(offset, (end + alignment - 1) / alignment * alignment);
+        }
+        piece->offset = offset;
+        arena = std::max(arena, offset + piece->bytes);
+        placed.insert(
+            std::upper_bound(placed.begin(), placed.end(), piece,
+                             [](const auto* a, const auto* b) { return a->offset < b->offset; }),
+            piece);
+    }
+    return arena;
+}
 
 Plan compile(const Graph& graph, const Exec& exec, PackedWeights& weights,
              const PlanOptions& options) {

@@ -18,6 +18,16 @@ struct PlanOptions {
     int64_t max_bytes = 0;
 };
 
+// What lies in an arena during some tasks.
+struct Lifetime {
+    int64_t bytes = 0;
+    int first = 0, last = 0;  // tasks, both included
+    int64_t offset = 0;       // found by place()
+};
+// Largest first, each at the lowest place that is free for as long as it lives. Returns the bytes
+// of the arena; pieces of no bytes get no place.
+int64_t place(std::span<Lifetime*> pieces, int64_t alignment);
+
 struct Plan {
     // Rows of a value as they come to be: `keep` is the first row still needed when they do.
     struct Task {

@@ -7,13 +7,23 @@
 #include "tensor/error.hpp"
 
 namespace lumachrome {
-namespace {
 
 const Tensor& constant_of(const Graph& graph, const Graph::Node& node, size_t input) {
     const Tensor& constant = graph.values[size_t(node.inputs[input])].constant;
     if (!constant.defined()) throw Error(node.name + ": inference needs constant weights");
     return constant;
 }
+
+Tensor channels_of(const Tensor& w, int64_t begin, int64_t end) {
+    const Shape& s = w.shape();
+    const Tensor part = Tensor::empty({s[0], s[1], s[2], end - begin});
+    for (int64_t row = 0; row < s.rows(); ++row)
+        std::copy_n(w.data<float>() + row * s[3] + begin, end - begin,
+                    part.data<float>() + row * (end - begin));
+    return part;
+}
+
+namespace {
 
 Rows whole(const Shape& shape) {
     return {0, row_count(shape)};
@@ -31,8 +41,8 @@ class ConvStep : public Step {
                                     node.upsample);
         problem_.activation = node.activation;
         problem_.border_bias = border_bias;
-        const PreparedConv2dImpl& chosen = choose_implementation(
-            "conv2d_prepared", conv2d_prepared_cpu(), problem_);
+        const PreparedConv2dImpl& chosen =
+            choose_implementation("conv2d_prepared", conv2d_prepared_cpu(), problem_);
         kernel_ = &chosen.kernel;
         implementation_ = chosen.name;
         packed_ = weights.tensor(weight, implementation_ + (node.upsample ? " upsample" : ""),
@@ -62,16 +72,6 @@ class ConvStep : public Step {
     std::string implementation_;
     Tensor packed_;
 };
-
-// w [K,R,R,M+G] without the last channels, or only they.
-Tensor channels_of(const Tensor& w, int64_t begin, int64_t end) {
-    const Shape& s = w.shape();
-    const Tensor part = Tensor::empty({s[0], s[1], s[2], end - begin});
-    for (int64_t row = 0; row < s.rows(); ++row)
-        std::copy_n(w.data<float>() + row * s[3] + begin, end - begin,
-                    part.data<float>() + row * (end - begin));
-    return part;
-}
 
 // The convolution of the local half; the global half is its bias, computed once a photo.
 class FusionStep : public ConvStep {

@@ -62,6 +62,11 @@ class PackedWeights {
 const PreparedLinear* prepare_linear(const Graph& graph, const Graph::Node& node, const Exec& exec,
                                      PackedWeights& weights);
 
+// The constant that is input `input` of a node; throws Error for what is computed.
+const Tensor& constant_of(const Graph& graph, const Graph::Node& node, size_t input);
+// w [K,R,R,C] with channels [begin, end) only.
+Tensor channels_of(const Tensor& w, int64_t begin, int64_t end);
+
 // Chooses and packs. `graph` outlives nothing: a step owns what it needs.
 std::unique_ptr<Step> make_step(const Graph& graph, const Graph::Node& node, const Exec& exec,
                                 PackedWeights& weights);

@@ -13,4 +13,13 @@ inline bool no_gpu() {
     return !cuda::unavailable().empty();
 }
 
+// A product on tensor cores takes the emulated ones a while: what is not about them leaves them
+// out.
+inline bool emulated() {
+    return !no_gpu() && cuda::properties(0).name == "emulated GPU";
+}
+inline const char* quick_kernels() {
+    return emulated() ? "conv2d:naive,conv2d_prepared:naive" : "";
+}
+
 }  // namespace lumachrome::support
