@@ -258,9 +258,9 @@ std::vector<GradCheck> check_network(
     };
     const auto loss_at = [&](Parameter& p, const Tensor& v, double h) {
         const Tensor kept = p.value;
-        p.value = kept.clone();
-        for (int64_t i = 0; i < v.numel(); ++i)
-            p.value.data<double>()[i] += h * v.data<double>()[i];
+        const Tensor at = kept.to(Device{}).clone();
+        for (int64_t i = 0; i < v.numel(); ++i) at.data<double>()[i] += h * v.data<double>()[i];
+        p.value = at.to(exec.device);
         Tape moved(Phase::train, exec);
         const double loss = build(moved).value.item();
         p.value = kept;

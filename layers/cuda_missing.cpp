@@ -4,14 +4,16 @@
 #include "layers/batch_norm.hpp"
 #include "layers/cast.hpp"
 #include "layers/conv2d.hpp"
-#include "layers/conv2d_narrow_cuda.hpp"
 #include "layers/conv2d_mma_cuda.hpp"
+#include "layers/conv2d_narrow_cuda.hpp"
+#include "layers/conv2d_prepared_cuda.hpp"
 #include "layers/conv2d_wgmma.hpp"
 #include "layers/cross_entropy.hpp"
 #include "layers/dropout.hpp"
 #include "layers/flatten.hpp"
 #include "layers/fusion.hpp"
 #include "layers/linear.hpp"
+#include "layers/linear_prepared_cuda.hpp"
 #include "layers/mse_loss.hpp"
 #include "layers/upsample.hpp"
 
@@ -48,6 +50,9 @@ void conv2d_grad_weight_narrow_cuda(const Exec& exec, const Conv2dProblem&, cons
                                     const Tensor&, const GradIn&) {
     throw_missing(exec);
 }
+std::span<const PreparedConv2dGpuImpl> conv2d_prepared_cuda() {
+    return {};
+}
 const char* reject_wgmma(const Conv2dProblem&) {
     return "this build has no kernels for GPUs";
 }
@@ -63,9 +68,9 @@ void conv2d_grad_weight_wgmma(const Exec& exec, const Conv2dProblem&, const Tens
                               const GradIn&) {
     throw_missing(exec);
 }
-void conv2d_forward_wgmma_packed(const Exec& exec, const Conv2dProblem&, const Tensor&, const Tensor&,
-                                 const Tensor&, const Tensor&, std::optional<Activation>,
-                                 const Tensor&) {
+void conv2d_forward_wgmma_packed(const Exec& exec, const Conv2dProblem&, const Tensor&,
+                                 const Tensor&, const Tensor&, const Tensor&,
+                                 std::optional<Activation>, const Tensor&) {
     throw_missing(exec);
 }
 std::span<const CrossEntropyImpl> cross_entropy_cuda() {
@@ -86,6 +91,9 @@ std::span<const GradBiasImpl> grad_bias_cuda() {
 std::span<const LinearImpl> linear_cuda() {
     return {};
 }
+std::span<const PreparedLinearGpuImpl> linear_prepared_cuda() {
+    return {};
+}
 std::span<const MseLossImpl> mse_loss_cuda() {
     return {};
 }
@@ -93,13 +101,12 @@ std::span<const UpsampleImpl> upsample_cuda() {
     return {};
 }
 
-
 Tensor pack_conv2d_weights_cuda(const Exec& exec, const Tensor&, DType, bool) {
-    throw ResourceError("device " + exec.device.str() + ": this build has no kernels for it");
+    throw_missing(exec);
 }
 void conv2d_packed_cuda(const Exec& exec, const Conv2dProblem&, bool, const Tensor&, const Tensor&,
                         const ConvEpilogue&, const Tensor&) {
-    throw ResourceError("device " + exec.device.str() + ": this build has no kernels for it");
+    throw_missing(exec);
 }
 
 }  // namespace lumachrome

@@ -236,6 +236,11 @@ struct BrokenOp : Op {
     OpCase original;
     const DerivativeBug& bug;
 
+    static Tensor here(const Tensor& t) {
+        const Tensor copy = t.to(Device{});
+        return copy.dtype() == DType::bf16 ? copy.to(DType::f32) : copy;
+    }
+
     std::string name() const override { return original.op->name(); }
     Shape infer(std::span<const Shape> in) const override { return original.op->infer(in); }
     DType result_type(std::span<const DType> in) const override {
@@ -248,7 +253,17 @@ struct BrokenOp : Op {
     void backward(const Exec& exec, const Tensor& dy, const Saved& saved,
                   std::span<const GradIn> din) const override {
         original.op->backward(exec, dy, saved, din);
-        bug.spoil(original, dy, saved, din);
+        if (exec.device == Device{}) return bug.spoil(original, dy, saved, din);
+        // Bugs are written for the CPU.
+        Saved saved_here;
+        for (const Tensor& t : saved.tensors)
+            saved_here.tensors.push_back(t.defined() ? here(t) : t);
+        std::vector<GradIn> din_here;
+        for (const GradIn& grad : din)
+            din_here.push_back({grad ? here(grad.grad) : Tensor{}, grad.beta});
+        bug.spoil(original, here(dy), saved_here, din_here);
+        for (size_t k = 0; k < din.size(); ++k)
+            if (din[k]) din[k].grad.copy_from(din_here[k].grad);
     }
     void define(std::span<const View<const Dual>> in, View<Dual> y) const override {
         original.op->define(in, y);

@@ -18,7 +18,8 @@ namespace {
 constexpr int64_t kWarmSteps = 2;  // of training, until memory is taken
 
 struct BenchRunOptions : BenchOptions {
-    int64_t batch = 8;
+    int64_t batch = 8;   // of train
+    int64_t photos = 1;  // of infer
     std::string optimizer = "adadelta";
     bool simple_path = false;
     std::string weights, input, output;  // of infer: files instead of random numbers
@@ -50,7 +51,7 @@ Json times_json(const BenchRunOptions& options, const Exec& exec, const Times& t
 // Random, or the tensor of that name in --input.
 Tensor input_tensor(const BenchRunOptions& options, const char* name, int64_t side,
                     uint32_t stream) {
-    const Shape shape{1, side, side, 1};
+    const Shape shape{options.photos, side, side, 1};
     if (options.input.empty()) return random_tensor(shape, stream, -0.5, 0.5);
     const TensorFile file = read_tensor_file(options.input);
     const auto found = file.tensors.find(name);
@@ -100,15 +101,106 @@ Json::Array time_steps(const BenchRunOptions& options, const Exec& exec, Runner&
     return rows;
 }
 
+// Steps alone, one after another on a GPU: each started so often that waiting for the last one does
+// not count.
+Json::Array time_gpu_steps(const BenchRunOptions& options, const Exec& exec, GpuRunner& runner,
+                           Console& console) {
+    const GpuPlan& plan = runner.plan();
+    console.print(format("%-24s %-54s %-14s %9s %9s %9s", "step", "problem", "kernel", "mean us",
+                         "GFLOP/s", "GB/s"));
+    Json::Array rows;
+    for (size_t s = 0; s < plan.steps.size(); ++s) {
+        const GpuStep& step = plan.steps[s];
+        const auto run = [&] {
+            for (int64_t i = 0; i < options.runs; ++i) runner.start_step(s);
+            cuda::synchronize(exec.device);
+        };
+        run();
+        const double mean = milliseconds(run) / double(options.runs);
+        int64_t bytes = step.weight_bytes + plan.buffers[size_t(step.output)].place.bytes;
+        for (int input : step.inputs) bytes += plan.buffers[size_t(input)].place.bytes;
+        const double gflops = 2 * step.products / mean / 1e6, rate = double(bytes) / mean / 1e6;
+        console.print(format("%-24s %-54s %-14s %9.1f %9.0f %9.0f", step.name.c_str(),
+                             step.problem.c_str(), step.implementation.c_str(), mean * 1e3, gflops,
+                             rate));
+        rows.push_back(Json::Object{{"step", step.name},
+                                    {"problem", step.problem},
+                                    {"implementation", step.implementation},
+                                    {"mean_us", mean * 1e3},
+                                    {"gflops", gflops},
+                                    {"gigabytes_per_second", rate}});
+    }
+    return rows;
+}
+
+// Replays are timed without the copies to and from the device, and these by themselves.
+int run_bench_infer_gpu(const BenchRunOptions& options, const Exec& exec, ColorNet network,
+                        Console& console) {
+    const double gmacs =
+        double(options.photos) * double(summarize(network, options.size, options.size).macs) / 1e9;
+    const int64_t side = network.spec.global_size;
+    Inference inference(std::move(network), exec, {.classify = false});
+    std::vector<Tensor> in{input_tensor(options, "x", options.size, 1)};
+    if (inference.takes_copy(options.size, options.size))
+        in.push_back(input_tensor(options, "copy", side, 2));
+    GpuRunner& runner = inference.on_gpu(options.size, options.size, options.photos);
+    const auto wait = [&] { cuda::synchronize(exec.device); };
+    runner.run(in);  // takes memory, and then records
+    Tensor color = runner.run(in)[0];
+    const int64_t taken = storage_counters(exec.device).system_allocations;
+    const Times times = measure(options.runs, [&] {
+        runner.start();
+        wait();
+    });
+    const Times up = measure(options.runs, [&] {
+        runner.upload(in);
+        wait();
+    });
+    const Times down = measure(options.runs, [&] { color = runner.download()[0]; });
+    const StorageCounters counters = storage_counters(exec.device);
+    if (!options.output.empty()) {
+        TensorFile file;
+        file.tensors["color"] = color;
+        write_tensor_file(options.output, file, true);
+    }
+    const std::string device_name = cuda::properties(exec.device.index).name;
+    Json json = times_json(options, exec, times, options.photos);
+    json.set("gmacs", gmacs);
+    json.set("gmacs_per_second", gmacs / times.median * 1e3);
+    json.set("images_per_second", double(options.photos) / times.median * 1e3);
+    json.set("upload_ms", up.median);
+    json.set("download_ms", down.median);
+    json.set("precision", precision_name(exec));
+    json.set("device_name", device_name);
+    json.set("arena_mib", double(runner.plan().arena_bytes) / (1 << 20));
+    json.set("steady_allocations", counters.system_allocations - taken);
+    json.set("peak_device_bytes", counters.peak_live_bytes);
+    if (options.steps) json.set("steps", time_gpu_steps(options, exec, runner, console));
+    console.result(json);
+    console.print(
+        format("%s, %ld x %ldx%ld on %s in %s: %.3f ms (%.3f .. %.3f), %.1f images/s, %.2f TMAC/s; "
+               "copies %.3f ms in, %.3f ms out; %.0f MiB at most",
+               options.preset.c_str(), long{options.photos}, long{options.size}, long{options.size},
+               device_name.c_str(), precision_name(exec), times.median, times.min, times.max,
+               double(options.photos) / times.median * 1e3, gmacs / times.median, up.median,
+               down.median, double(counters.peak_live_bytes) / (1 << 20)));
+    return 0;
+}
+
 int run_bench_infer(const BenchRunOptions& options, Console& console) {
     check_size(options.size);
     if (options.steps && options.simple_path)
         throw UsageError("--steps: the simple path has no plan, so no steps");
     const Exec exec = exec_for(options, console);
+    const bool gpu = exec.device.kind == Device::cuda;
+    if (gpu && options.simple_path)
+        throw UsageError("--path simple: bench infer has it on the CPU only; --device cpu");
+    if (!gpu && options.photos > 1) throw UsageError("--batch: the CPU takes one photo at a time");
     choose_path(options);
     std::unique_ptr<ColorNet> net =
         options.weights.empty() ? std::make_unique<ColorNet>(preset(options.preset), kBenchSeed)
                                 : load_model(options.weights).net;
+    if (gpu) return run_bench_infer_gpu(options, exec, std::move(*net), console);
     const int64_t side = net->spec.global_size;
     const double gmacs = double(summarize(*net, options.size, options.size).macs) / 1e9;
     std::vector<Tensor> in{input_tensor(options, "x", options.size, 1)};
@@ -218,6 +310,8 @@ Command bench_infer_command() {
     });
     BenchRunOptions& options = command.runs(run_bench_infer);
     add_bench_options(command, options);
+    add_precision_option(command, options);
+    command.add("--batch", options.photos, "Photos at once, on a GPU").within(1, 65536);
     add_path_option(command, options.simple_path);
     command.add("--band-rows", options.band_rows, "Rows of the photo at a time; 0 chooses")
         .within(0, 1 << 20);
