@@ -229,7 +229,13 @@ std::shared_ptr<std::byte> allocate(int64_t bytes, Device device) {
     const int64_t alignment = device.kind == Device::cuda ? kGpuAlignment : kAlignment;
     const int64_t size = (std::max<int64_t>(bytes, 1) + alignment - 1) / alignment * alignment;
 #if defined(__SANITIZE_ADDRESS__)
-    // Each tensor by itself, so that reading past its end is seen.
+    // Each tensor by itself, so that reading past its end is seen; on the emulated GPU too.
+    // Not what a recorded graph will use again.
+    if (device.kind == Device::cuda && !current_reserved) {
+        const int index = device.index;
+        if (auto* const alone = cuda::take_segment(index, std::max<int64_t>(bytes, 1)))
+            return {alone, [index](std::byte* p) { cuda::give_back_segment(index, p); }};
+    }
     if (device.kind == Device::cpu) {
         auto* const alone = static_cast<std::byte*>(::operator new (
             static_cast<size_t>(std::max<int64_t>(bytes, 1)), std::align_val_t{kAlignment}));

@@ -35,7 +35,7 @@ def stack(*blocks):
 
 
 class Inference(nn.Module):
-    """x [1,1,H,W] and, unless x has the size of the global branch, copy [1,1,S,S]; gives the colours [1,2,H/2,W/2].
+    """x [N,1,H,W] and, unless x has the size of the global branch, copy [N,1,S,S]; gives the colours [N,2,H/2,W/2].
 
     split: W * [m; g] = W_m * m + W_g * g. The second term has one value per channel and border case, nine of them: a linear layer of g.
     """
@@ -65,8 +65,8 @@ class Inference(nn.Module):
     def fuse(self, m, g):
         height, width = m.shape[2:]
         if not self.split:
-            return F.relu(self.fusion(torch.cat([m, g.view(1, -1, 1, 1).expand(-1, -1, height, width)], 1)))
-        cases = self.cases(g).view(1, self.channels, 3, 3)
+            return F.relu(self.fusion(torch.cat([m, g[:, :, None, None].expand(-1, -1, height, width)], 1)))
+        cases = self.cases(g).view(-1, self.channels, 3, 3)
         rows = torch.cat([F.pad(cases[..., :2], (0, width - 3, 0, 0), mode="replicate"), cases[..., 2:]], 3)
         bias = torch.cat([F.pad(rows[:, :, :2], (0, 0, 0, height - 3), mode="replicate"), rows[:, :, 2:]], 2)
         return F.relu(self.fusion(m) + bias)

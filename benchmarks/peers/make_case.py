@@ -17,7 +17,8 @@ import ncnn_files
 import numpy
 import torch
 from inference import Inference, twin
-from presets import LUMA_MEAN, PRESETS
+from checkpoint import write_checkpoint
+from presets import PRESETS
 from safetensors.torch import save_file
 
 WHOLE, BAND, REACH = 512, 32, 72  # rows, multiples of 8; a row sees at most 69 rows above itself and fewer below
@@ -33,15 +34,6 @@ def arguments():
     parser.add_argument("--peers", nargs="+", default=["torch", "onnxruntime", "openvino", "ncnn"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     return parser.parse_args()
-
-
-def write_checkpoint(path, source, preset):
-    divisor = str(int(1 / PRESETS[preset]["width"]))
-    metadata = {"format": "lumachrome 1", "preset": preset, "width_divisor": divisor, "global_size": str(source.global_size),
-                "fusion_kernel": "3", "activation": "relu", "use_global": "true", "batch_norm": "true", "classes": str(source.classes),
-                "class_names": "[]", "dropout": "0", "luma_mean": str(LUMA_MEAN), "ab_scale": "100"}
-    state = source.state_dict()
-    save_file({name: state[name] for name in source.names()}, path, metadata)
 
 
 def expected(source, x, copy):

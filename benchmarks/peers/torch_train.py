@@ -64,7 +64,7 @@ def gemm(options):
     return result
 
 
-def network(preset, split=False):
+def network(preset, split=False, **overrides):
     """The twin, and a module over its layers that keeps no activation by name and that torch.compile can read."""
     import torch
     from torch import nn
@@ -85,13 +85,20 @@ def network(preset, split=False):
             self.color = nn.Sequential(source.color["1"], up, source.color["2"], source.color["3"], up, source.color["4"])
             self.classes = source.classes
 
+        def border_cases(self, side, device):
+            """0 1 .. 1 2; kept, because a CUDA graph cannot copy from the CPU."""
+            key = f"cases_{side}"
+            if not hasattr(self, key):
+                self.register_buffer(key, torch.tensor([0] + [1] * (side - 2) + [2], device=device), persistent=False)
+            return getattr(self, key)
+
         def fuse(self, m, g):
             if not split:
                 return self.fusion(torch.cat([m, g[:, :, None, None].expand(-1, -1, *m.shape[2:])], 1))
             # W * [m; g] = W_m * m + W_g * g. A map of 3x3 cells shows the second term's every border case.
             conv, local = self.fusion.conv, m.shape[1]
             cases = F.conv2d(g[:, :, None, None].expand(-1, -1, 3, 3), conv.weight[:, local:], conv.bias, padding=1)
-            inner = [torch.tensor([0] + [1] * (side - 2) + [2]) for side in m.shape[2:]]
+            inner = [self.border_cases(side, m.device) for side in m.shape[2:]]
             bias = cases.index_select(2, inner[0]).index_select(3, inner[1])
             return F.relu(self.fusion.norm(F.conv2d(m, conv.weight[:, :local], padding=1) + bias))
 
@@ -101,7 +108,7 @@ def network(preset, split=False):
             output = self.output(self.color(self.fuse(self.mid(low), self.fc3(semantics))))
             return {"output": output, "classifier.2": self.classifier(semantics)}
 
-    source = twin.Twin(**PRESETS[preset]).train()
+    source = twin.Twin(**{**PRESETS[preset], **overrides}).train()
     return source, Network(source), twin.losses
 
 

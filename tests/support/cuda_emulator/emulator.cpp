@@ -11,6 +11,11 @@
 #include <utility>
 #include <vector>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 thread_local uint3 threadIdx, blockIdx;
 thread_local dim3 blockDim, gridDim;
 
@@ -57,6 +62,7 @@ struct Thread {
     std::vector<Group> groups;
     Products products;
     uint64_t fenced = 0;  // copies that had landed in the block at its last fence for products
+    void* fake_stack = nullptr;  // AddressSanitizer's, while the thread waits
 };
 
 // The last copy to 16 bytes of shared memory: the how manieth it was to land.
@@ -72,6 +78,9 @@ struct Warp {
 
 struct Block {
     Place scheduler;
+    const void* scheduler_stack = nullptr;
+    size_t scheduler_stack_bytes = 0;
+    void* scheduler_fake_stack = nullptr;
     std::vector<std::unique_ptr<Thread>> threads;  // kept from block to block
     std::vector<Warp> warps;
     std::vector<std::byte> shared;
@@ -88,41 +97,72 @@ struct Block {
 thread_local Block block;
 bool reversed = false, last_warp_first = false;
 
+void run_body(Thread& self) {
+    try {
+        (*block.body)();
+        bool under_way = !self.open.empty();
+        for (const auto& group : self.groups) under_way |= !group.copies.empty();
+        if (under_way) throw Error("a thread ended with asynchronous copies under way");
+        if (self.products.under_way()) throw Error("a thread ended with products under way");
+    } catch (...) {
+        if (!block.failure) block.failure = std::current_exception();
+    }
+}
+
+// AddressSanitizer must know which stack is in use: around each switch it is told where the next
+// one lies. `fake_stack` null: nobody will come back to this one.
+#if defined(__SANITIZE_ADDRESS__)
+void before_switch(void** fake_stack, const void* to, size_t bytes) {
+    __sanitizer_start_switch_fiber(fake_stack, to, bytes);
+}
+void after_switch(void* fake_stack, const void** from = nullptr, size_t* bytes = nullptr) {
+    __sanitizer_finish_switch_fiber(fake_stack, from, bytes);
+}
+// A stack that was left in the middle of its functions.
+void fresh_stack(const void* stack) {
+    __asan_unpoison_memory_region(stack, kStackBytes);
+}
+#else
+void before_switch(void**, const void*, size_t) {}
+void after_switch(void*, const void** = nullptr, size_t* = nullptr) {}
+void fresh_stack(const void*) {}
+#endif
+
+void leave(Thread& self) {
+    before_switch(&self.fake_stack, block.scheduler_stack, block.scheduler_stack_bytes);
+    go(self.place, block.scheduler);
+    after_switch(self.fake_stack);
+}
+
 // A fiber runs one thread after another, so that its beginning is paid for once.
 void entry() {
+    after_switch(nullptr, &block.scheduler_stack, &block.scheduler_stack_bytes);
     for (;;) {
         Thread& self = *block.running;
-        try {
-            (*block.body)();
-            bool under_way = !self.open.empty();
-            for (const auto& group : self.groups) under_way |= !group.copies.empty();
-            if (under_way) throw Error("a thread ended with asynchronous copies under way");
-            if (self.products.under_way())
-                throw Error("a thread ended with products under way");
-        } catch (...) {
-            if (!block.failure) block.failure = std::current_exception();
-        }
+        run_body(self);
         self.state = State::done;
-        go(self.place, block.scheduler);
+        leave(self);
     }
 }
 
 void wait(State state) {
     Thread& self = *block.running;
     self.state = state;
-    go(self.place, block.scheduler);
+    leave(self);
 }
 
 void resume(Thread& thread) {
     thread.state = State::ready;
     block.running = &thread;
     threadIdx = thread.index;
+    before_switch(&block.scheduler_fake_stack, thread.stack.get(), kStackBytes);
     if (thread.begun) {
         go(block.scheduler, thread.place);
     } else {
         thread.begun = true;
         begin(block.scheduler, thread.context);
     }
+    after_switch(block.scheduler_fake_stack);
 }
 
 void prepare(Thread& thread, uint3 index) {
@@ -136,11 +176,14 @@ void prepare(Thread& thread, uint3 index) {
     thread.fenced = 0;
     if (thread.begun && ended) return;
     thread.begun = false;  // new, or left behind by a block that failed
+    fresh_stack(thread.stack.get());
     getcontext(&thread.context);
     thread.context.uc_stack.ss_sp = thread.stack.get();
     thread.context.uc_stack.ss_size = kStackBytes;
     thread.context.uc_link = nullptr;
     makecontext(&thread.context, entry, 0);
+    // A sanitizer would forget at every switch what it knows of the stack named here.
+    thread.context.uc_stack = {};
 }
 
 Copied* copied_at(const std::byte* shared) {

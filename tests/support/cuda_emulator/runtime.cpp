@@ -1,37 +1,57 @@
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "cuda_runtime.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(at, bytes)
+#define ASAN_UNPOISON_MEMORY_REGION(at, bytes)
+#endif
+
 namespace {
 
-// Memory of the device. The CPU may not touch it but through the functions below.
+// Memory of the device. The CPU may not touch it but through the functions below. A page that
+// nobody may touch lies on either side, and a sanitizer sees the last byte.
 class DeviceMemory {
+    static constexpr size_t kLarge = size_t{2} << 20;
+    struct Segment {
+        size_t usable;
+        void* begin;  // of all address space that belongs to it
+        size_t reserved;
+    };
+
   public:
     void* take(size_t bytes) {
         // On large pages, where there are any: protect() then has 512 times less to change.
-        constexpr size_t kLarge = size_t{2} << 20;
-        const size_t reserved = bytes + kLarge;
-        void* const begin = mmap(nullptr, reserved, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        const size_t usable = (bytes + page_ - 1) / page_ * page_;
+        const size_t alignment = usable >= kLarge ? kLarge : page_;
+        const size_t reserved = usable + alignment + 2 * page_;
+        void* const begin =
+            mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (begin == MAP_FAILED) return nullptr;
-        void* at = begin;
-        size_t space = reserved;
-        std::align(kLarge, bytes, at, space);
-        if (at != begin) munmap(begin, reserved - space);
-        madvise(at, bytes, MADV_HUGEPAGE);
+        const auto first = reinterpret_cast<uintptr_t>(begin) + page_;
+        auto* const at =
+            reinterpret_cast<std::byte*>((first + alignment - 1) / alignment * alignment);
+        if (alignment == kLarge) madvise(at, usable, MADV_HUGEPAGE);
+        ASAN_POISON_MEMORY_REGION(at + bytes, usable - bytes);
         const std::lock_guard lock(mutex_);
-        segments_[at] = space;
-        if (users_ == 0) mprotect(at, space, PROT_NONE);
+        segments_[at] = {usable, begin, reserved};
+        if (users_ > 0) mprotect(at, usable, PROT_READ | PROT_WRITE);
         return at;
     }
     void give_back(void* at) {
         const std::lock_guard lock(mutex_);
-        munmap(at, segments_.at(at));
+        const Segment& segment = segments_.at(at);
+        ASAN_UNPOISON_MEMORY_REGION(at, segment.usable);
+        munmap(segment.begin, segment.reserved);
         segments_.erase(at);
     }
     void open() {
@@ -45,10 +65,11 @@ class DeviceMemory {
 
   private:
     void protect(int how) {
-        for (const auto& [at, bytes] : segments_) mprotect(at, bytes, how);
+        for (const auto& [at, segment] : segments_) mprotect(at, segment.usable, how);
     }
+    const size_t page_ = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     std::mutex mutex_;
-    std::map<void*, size_t> segments_;
+    std::map<void*, Segment> segments_;
     int users_ = 0;
 };
 
@@ -140,11 +161,17 @@ cudaError_t cudaMemsetAsync(void* at, int value, size_t bytes, cudaStream_t stre
     return cudaSuccess;
 }
 
+// Streams that the program keeps until its end are no leak.
+std::set<cudaStream_t>& streams() {
+    static auto* instance = new std::set<cudaStream_t>;
+    return *instance;
+}
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-    *stream = new emulator::Stream;
+    *stream = *streams().insert(new emulator::Stream).first;
     return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    streams().erase(stream);
     delete stream;
     return cudaSuccess;
 }
