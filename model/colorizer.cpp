@@ -208,7 +208,7 @@ Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settin
 }
 
 std::vector<SceneScore> Colorizer::classify(const Image& photo) {
-    if (!spec_.use_global) throw ModelError("this model has no class head");
+    if (!spec_.has_class_head()) throw ModelError("this model has no class head");
     if (on_gpu()) {
         if (!classifier_) classifier_ = make_inference({.colorize = false});
         const int64_t side = spec_.global_size;

@@ -60,6 +60,8 @@ ColorNet::ColorNet(const Spec& s, std::optional<uint64_t> seed)
             global_fc.push_back(linear_block(s, features, s.channels(out)));
             features = s.channels(out);
         }
+    }
+    if (s.has_class_head()) {
         classifier_hidden =
             linear_block(s, s.channels(kGlobalFeatures[1]), s.channels(kClassifierHidden));
         classifier_out.emplace(s.channels(kClassifierHidden), s.classes);
@@ -116,6 +118,7 @@ ColorNet::Output ColorNet::operator()(const Var& x, const Var& copy) {
     const bool shared = x.node == copy.node;
     const GlobalFeatures global = global_features(shared ? low_of_x : low_level(copy));
     const Var color_out = colorize(low_of_x, &global);
+    if (!spec.has_class_head()) return {color_out, {}};
     return {color_out, classify(global)};
 }
 

@@ -28,7 +28,7 @@ struct ColorNet {
     FusionBlock fusion;
     std::vector<ConvBlock> color;
     Conv2d output;
-    std::optional<LinearBlock> classifier_hidden;  // none without the global branch
+    std::optional<LinearBlock> classifier_hidden;  // none without a class head
     std::optional<Linear> classifier_out;
 
     struct GlobalFeatures {
@@ -37,7 +37,7 @@ struct ColorNet {
     };
     struct Output {
         Var color;                  // [N,H/2,W/2,2] in 0..1; ab = ab_scale (2 color - 1)
-        std::optional<Var> logits;  // [N,classes]; none without the global branch
+        std::optional<Var> logits;  // [N,classes]; none without a class head
     };
 
     // H and W are multiples of 8. Giving the same Var twice runs the low-level stack once (the

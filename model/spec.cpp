@@ -33,8 +33,8 @@ void Spec::check() const {
             "global_size " + std::to_string(global_size) + " must be a multiple of 8 in 8..1024");
     require(fusion_kernel == 1 || fusion_kernel == 3,
             "fusion_kernel " + std::to_string(fusion_kernel) + " must be 1 or 3");
-    require(classes >= 1 && classes <= kMaxClasses,
-            "classes " + std::to_string(classes) + " must be in 1..100000");
+    require(classes >= 0 && classes <= kMaxClasses,
+            "classes " + std::to_string(classes) + " must be in 0..100000");
     require(class_names.empty() || static_cast<int64_t>(class_names.size()) == classes,
             std::to_string(class_names.size()) + " class names for " + std::to_string(classes) +
                 " classes");

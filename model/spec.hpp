@@ -36,12 +36,13 @@ struct Spec {
     Activation activation = Activation::relu;
     bool use_global = true;  // false: the paper's baseline, without global branch and class head
     bool batch_norm = true;  // false: folded, as published
-    int64_t classes = 205;
+    int64_t classes = 205;   // 0: no class head, as published
     std::vector<std::string> class_names;    // empty, or one for each class
     double dropout = 0;                      // after the first two fully connected layers
     double luma_mean = 0.44505388568813414;  // subtracted from luma in 0..1 (Places model)
     double ab_scale = 100;                   // ab = ab_scale * (2 y - 1)
 
+    bool has_class_head() const { return use_global && classes > 0; }
     int64_t channels(int64_t at_full_width) const { return at_full_width / width_divisor; }
     int64_t global_map() const;  // side of the last map of the global branch
     void check() const;          // throws UsageError naming the field

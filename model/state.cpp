@@ -60,7 +60,8 @@ void check_extents(const Spec& spec, const TensorFile& file) {
     check("global.fc1.linear.weight",
           {spec.channels(kGlobalFeatures[0]),
            spec.channels(kGlobal[3].out) * spec.global_map() * spec.global_map()});
-    check("classifier.2.linear.weight", {spec.classes, spec.channels(kClassifierHidden)});
+    if (spec.has_class_head())
+        check("classifier.2.linear.weight", {spec.classes, spec.channels(kClassifierHidden)});
 }
 
 }  // namespace
@@ -86,8 +87,10 @@ TensorFile model_file(ColorNet& net, const Metadata& extra, DType weights) {
     for (const auto& [key, value] : extra) file.metadata[key] = value;
     net.visit([&](const std::string& name, Parameter& p) {
         const Tensor ordered = to_file_order(p.value);
-        const bool halve = weights == DType::f16 && ordered.shape().rank() >= 2;
-        file.tensors[name] = halve ? to_f16(ordered.to(DType::f32)) : ordered;
+        const bool halve = size_in_bytes(weights) == 2 && ordered.shape().rank() >= 2;
+        file.tensors[name] = !halve                  ? ordered
+                             : weights == DType::f16 ? to_f16(ordered.to(DType::f32))
+                                                     : ordered.to(DType::bf16);
     });
     return file;
 }
@@ -125,18 +128,21 @@ void load_state(ColorNet& net, const TensorFile& file, const std::string& name) 
     }
 }
 
-LoadedModel load_model(const std::string& path) {
-    TensorFile file = read_tensor_file(path);
+LoadedModel load_model(TensorFile file, const std::string& name) {
     Spec spec;
     try {
         spec = from_metadata(file.metadata);
         check_extents(spec, file);
     } catch (const ModelError& error) {
-        throw ModelError(path + ": " + error.what());
+        throw ModelError(name + ": " + error.what());
     }
     auto net = std::make_unique<ColorNet>(spec);
-    load_state(*net, file, path);
+    load_state(*net, file, name);
     return {std::move(net), std::move(file.metadata)};
+}
+
+LoadedModel load_model(const std::string& path) {
+    return load_model(read_tensor_file(path), path);
 }
 
 }  // namespace lumachrome

@@ -20,7 +20,7 @@ using Metadata = std::map<std::string, std::string>;
 Tensor to_file_order(const Tensor& value);
 Tensor to_memory_order(const Tensor& stored);
 
-// `extra` is added to the spec's metadata. f16 halves the weights; biases, batch norm and
+// `extra` is added to the spec's metadata. f16 and bf16 halve the weights; biases, batch norm and
 // everything else of rank 1 stay f32. The result may share memory with the network.
 TensorFile model_file(ColorNet& net, const Metadata& extra = {}, DType weights = DType::f32);
 
@@ -33,5 +33,6 @@ struct LoadedModel {
     Metadata metadata;
 };
 LoadedModel load_model(const std::string& path);
+LoadedModel load_model(TensorFile file, const std::string& name);
 
 }  // namespace lumachrome

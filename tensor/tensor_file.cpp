@@ -145,6 +145,12 @@ TensorFile parse(const FileBytes& bytes, const std::string& name) {
 
 }  // namespace
 
+bool is_tensor_file(std::span<const uint8_t> start) {
+    uint64_t length = 0;
+    if (start.size() >= 8) std::memcpy(&length, start.data(), 8);
+    return start.size() >= 8 && length <= uint64_t{kMaxHeaderBytes};
+}
+
 TensorFile parse_tensor_file(std::vector<uint8_t> bytes, const std::string& name) {
     const auto kept = std::make_shared<std::vector<uint8_t>>(std::move(bytes));
     return parse({{kept, reinterpret_cast<std::byte*>(kept->data())}, kept->size()}, name);
@@ -152,9 +158,7 @@ TensorFile parse_tensor_file(std::vector<uint8_t> bytes, const std::string& name
 
 TensorFile read_tensor_file(const std::string& path) {
     const auto check_start = [&](std::span<const uint8_t> start) {
-        uint64_t length = 0;
-        if (start.size() >= 8) std::memcpy(&length, start.data(), 8);
-        if (start.size() < 8 || length > uint64_t{kMaxHeaderBytes})
+        if (!is_tensor_file(start))
             throw InputError(path + ": not a safetensors file, or its header exceeds 1 MiB");
     };
     // Memory of tensors, which is not cleared first, and handed on once the file is done with.

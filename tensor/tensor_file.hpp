@@ -5,6 +5,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct TensorFile {
 // `name` is used in errors. Throws ModelError: one line that names the file and the broken rule.
 // f16 and bf16 tensors are returned as they are stored; see to_f32. The tensors share the file's
 // memory, which lives as long as any of them.
+bool is_tensor_file(std::span<const uint8_t> start);  // by its first 8 bytes
 TensorFile parse_tensor_file(std::vector<uint8_t> bytes, const std::string& name);
 TensorFile read_tensor_file(const std::string& path);
 

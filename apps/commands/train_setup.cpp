@@ -1,5 +1,6 @@
 #include "apps/commands/train_setup.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -11,6 +12,7 @@ namespace {
 constexpr double kPaperEpochs = 11;  // section 4: 200,000 batches of 128 out of 2.3 million photos
 constexpr int64_t kHeldOutShare = 10;  // at most one photo in so many goes to validation
 constexpr int64_t kOverfitSteps = 300;
+constexpr const char* kClassHead = "classifier.";
 constexpr const char* kClassifierWeight = "classifier.2.linear.weight";
 constexpr const char* kClassifierBias = "classifier.2.linear.bias";
 
@@ -43,11 +45,17 @@ void check_agreement(const NetworkOptions& options, const Spec& spec, const std:
     check(!options.no_global || !spec.use_global, "--no-global");
 }
 
-// The weights of `file`; a class head made for other scenes stays as it was initialised.
+// The weights of `file`; a class head made for other scenes, or one that it lacks, stays as it was
+// initialised.
 void load_initial(ColorNet& net, TensorFile file, bool keep_classifier, const std::string& path) {
+    const bool headless = std::none_of(file.tensors.begin(), file.tensors.end(), [](const auto& t) {
+        return t.first.starts_with(kClassHead);
+    });
     if (!keep_classifier)
         net.visit([&](const std::string& name, Parameter& p) {
-            if (name == kClassifierWeight || name == kClassifierBias) file.tensors[name] = p.value;
+            if ((headless && name.starts_with(kClassHead)) || name == kClassifierWeight ||
+                name == kClassifierBias)
+                file.tensors[name] = p.value;
         });
     load_state(net, file, path);
 }

@@ -58,7 +58,8 @@ Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
     : exec_(exec),
       options_(std::move(options)),
       global_size_(net.spec.global_size),
-      use_global_(net.spec.use_global) {
+      use_global_(net.spec.use_global),
+      has_class_head_(net.spec.has_class_head()) {
     Graph graph;
     {
         ColorNet network = std::move(net);  // gone before weights are folded

@@ -35,7 +35,7 @@ class Inference {
     // Bytes that the whole process may use, as it stands when a size is planned; 0: no limit.
     void limit_memory(int64_t process_bytes);
     bool takes_copy(int64_t height, int64_t width) const;
-    bool gives_logits() const { return options_.classify && use_global_; }
+    bool gives_logits() const { return options_.classify && has_class_head_; }
     const PackedWeights& weights() const { return weights_; }
 
   private:
@@ -43,7 +43,7 @@ class Inference {
     Exec exec_;
     InferenceOptions options_;
     int64_t global_size_;
-    bool use_global_;
+    bool use_global_, has_class_head_;
     Graph graph_;  // at some size, before the passes that depend on it
     PackedWeights weights_;
     std::unique_ptr<Runner> runner_;
