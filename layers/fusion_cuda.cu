@@ -206,17 +206,13 @@ __global__ void __launch_bounds__(cuda::kThreads)
     for (int64_t i = cuda::first_index(); i < total; i += cuda::index_step()) {
         const int64_t n = i / K, k = i - n * K;
         T sums[9] = {};
-        for (int h = 0; h < rows.pieces(); ++h) {
+        const auto add = [&](int h, T& left, T& right, T& inner) {
             const T* from = partial + ((n * rows.pieces() + h) * 3) * K + k;
-            const T a = from[0], b = from[K], c = from[2 * int64_t{K}];
-#pragma unroll
-            for (int kind = 0; kind < 3; ++kind)
-                if (kind == (h < 2 ? h : 2)) {
-                    sums[kind * 3] += a;
-                    sums[kind * 3 + 1] += b;
-                    sums[kind * 3 + 2] += c;
-                }
-        }
+            left += from[0], right += from[K], inner += from[2 * int64_t{K}];
+        };
+        add(0, sums[0], sums[1], sums[2]);
+        if (rows.pieces() > 1) add(1, sums[3], sums[4], sums[5]);
+        for (int h = 2; h < rows.pieces(); ++h) add(h, sums[6], sums[7], sums[8]);
 #pragma unroll
         for (int tap = 0; tap < kR * kR; ++tap) {
             T sum = 0;

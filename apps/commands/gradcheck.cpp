@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "apps/commands/commands.hpp"
 #include "apps/exit_code.hpp"
@@ -170,12 +171,17 @@ int run_gradcheck_command(const GradcheckCommandOptions& options, Console& conso
 
     GradcheckReport report;
     Json::Array ops, devices;
-    console.print(format("%-8s %-34s %-14s %7s %7s %12s", "device", "op", "implementation",
-                         "checks", "failed", "worst error"));
+    bool first = true;
+    const auto head = [&] {  // after the first device: a wrong name has been refused by then
+        if (!std::exchange(first, false)) return;
+        console.print(format("%-8s %-34s %-14s %7s %7s %12s", "device", "op", "implementation",
+                             "checks", "failed", "worst error"));
+    };
     for (const Exec& exec : execs) {
         const std::string device = exec.device.str();
         devices.push_back(device);
         const GradcheckReport part = run_gradcheck(exec, {options.op, options.bug});
+        head();
         for (const OpVerdict& op : part.ops) {
             console.print(format("%-8s %-34s %-14s %7ld %7ld %12.2e", device.c_str(),
                                  op.name.c_str(), op.implementation.c_str(), long{op.checks},
