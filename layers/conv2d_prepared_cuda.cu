@@ -2,6 +2,7 @@
 #include "layers/conv2d_mma_cuda.hpp"
 #include "layers/conv2d_prepared_cuda.hpp"
 #include "layers/conv2d_prepared_narrow_cuda.hpp"
+#include "layers/conv2d_wgmma.hpp"
 #include "layers/epilogue.hpp"
 #include "tensor/cuda/launch.cuh"
 
@@ -108,9 +109,33 @@ void run_mma(const Exec& exec, const PreparedConv2dGpuProblem& p, const Tensor& 
                        {&b, p.border_bias, p.activation}, y);
 }
 
+const char* reject_wgmma_prepared(const PreparedConv2dGpuProblem& p) {
+    if (p.upsample) return "the map is doubled first";
+    if (p.out != DType::bf16) return "the result is not bf16";
+    return reject_wgmma(as_conv2d(p));
+}
+// It never cuts the depth, so that a small map of one photo leaves most of the GPU idle.
+const char* avoid_wgmma(const PreparedConv2dGpuProblem& p) {
+    constexpr int64_t kTile = 128;
+    const int64_t tiles = cuda::ceil_div(p.N * p.P * p.Q, kTile) * cuda::ceil_div(p.K, kTile);
+    return 2 * tiles < cuda::properties(0).multiprocessors ? "too few tiles for this GPU" : nullptr;
+}
+
+Tensor pack_wgmma(const Exec& exec, const PreparedConv2dGpuProblem& p, const Tensor& w) {
+    return w.to(exec.device).to(DType::bf16).reshape({p.K, as_conv2d(p).taps()});
+}
+
+void run_wgmma(const Exec& exec, const PreparedConv2dGpuProblem& p, const Tensor& x,
+               const Tensor& packed, const Tensor& bias, const Tensor& y) {
+    const Tensor border = p.border_bias ? bias.reshape({p.N, 16, p.K}) : Tensor();
+    conv2d_forward_wgmma_packed(exec, as_conv2d(p), x, packed, p.border_bias ? Tensor() : bias,
+                                border, p.activation, y);
+}
+
 constexpr PreparedConv2dGpuImpl kImplementations[] = {
     {"one_in", reject_one_in, {pack_narrow, run_one_in}},
     {"two_out", reject_two_out, {pack_narrow, run_two_out}},
+    {"wgmma", reject_wgmma_prepared, {pack_wgmma, run_wgmma}, {avoid_wgmma}},
     {"mma_upsample", reject_mma_upsample, {pack_mma, run_mma, 16 / 36.}},
     {"mma", reject_mma, {pack_mma, run_mma}},
     {"naive", accepts_all, {pack_naive, run_naive}},

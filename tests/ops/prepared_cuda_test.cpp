@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <string>
 
 #include "layers/conv2d_prepared_cuda.hpp"
 #include "layers/linear_prepared_cuda.hpp"
@@ -83,7 +85,11 @@ TEST_CASE("prepared convolutions on the GPU agree with the definition" *
         {3, 1, 2, 4, 5, 8, 9, false, true, Activation::relu},
         {1, 1, 1, 4, 1, 16, 8, false, true, Activation::sigmoid},
         {3, 2, 1, 6, 7, 24, 8, false, false, Activation::relu},
+        {3, 1, 2, 9, 13, 16, 40, false, false, Activation::relu},
+        {3, 1, 2, 6, 5, 24, 32, false, true, Activation::relu},
+        {3, 2, 1, 11, 10, 8, 48, false, false, {}},
     };
+    std::set<std::string> tried;
     for (const auto& c : problems)
         for (DType in : {DType::f32, DType::bf16})
             for (DType out : {DType::f32, DType::bf16}) {
@@ -103,7 +109,9 @@ TEST_CASE("prepared convolutions on the GPU agree with the definition" *
                 const bool coarse = in == DType::bf16 || out == DType::bf16;
                 for (const auto& implementation : conv2d_prepared_cuda()) {
                     if (implementation.reject(p)) continue;
-                    CAPTURE(implementation.name);
+                    const std::string name_of_it = implementation.name;
+                    CAPTURE(name_of_it);
+                    tried.insert(name_of_it);
                     const Tensor packed = implementation.kernel.pack(exec, p, w);
                     const Tensor y = Tensor::empty({c.N, p.P, p.Q, p.K}, out, exec.device);
                     y.fill(std::nan(""));
@@ -112,6 +120,9 @@ TEST_CASE("prepared convolutions on the GPU agree with the definition" *
                     CHECK(largest_error(y, expected) < (coarse ? kBf16 : kF32));
                 }
             }
+    // Each was tried; `wgmma` is Hopper's.
+    const size_t other_gpu = cuda::properties(0).major != 9;
+    CHECK(tried.size() + other_gpu == conv2d_prepared_cuda().size());
 }
 
 TEST_CASE("prepared fully connected layers on the GPU agree with the definition" *
