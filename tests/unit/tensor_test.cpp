@@ -37,7 +37,7 @@ TEST_CASE("tensors share on copy and copy on clone") {
     CHECK_THROWS_AS(a.batch(2), ShapeError);
     CHECK_THROWS_AS(a.reshape({5}), ShapeError);
     CHECK_THROWS_AS(a.data<double>(), Error);
-    CHECK_THROWS_AS(Tensor::empty({1}, DType::f32, {Device::cuda, 0}), ResourceError);
+    CHECK_THROWS_AS(Tensor::empty({1}, DType::f32, {Device::cuda, 99}), ResourceError);
 }
 
 TEST_CASE("meta tensors have a shape and no memory") {
