@@ -2,7 +2,7 @@
 // their wide map, so that memory bounds them, and each has its wide map move once.
 #include "layers/conv2d_prepared_narrow_cuda.hpp"
 #include "layers/epilogue.hpp"
-#include "tensor/cuda/launch.cuh"
+#include "tensor/cuda/pack.cuh"
 
 namespace lumachrome {
 namespace {
@@ -14,39 +14,6 @@ __device__ float finish(Epilogue epilogue, float v) {
     return epilogue == Epilogue::relu      ? activate_reference(Activation::relu, v)
            : epilogue == Epilogue::sigmoid ? activate_reference(Activation::sigmoid, v)
                                            : v;
-}
-
-__device__ __forceinline__ void load(const bf16* from, float (&to)[kAtOnce]) {
-    const uint4 bits = *reinterpret_cast<const uint4*>(from);
-    const unsigned pairs[] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        to[2 * i] = __uint_as_float(pairs[i] << 16);
-        to[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000u);
-    }
-}
-__device__ __forceinline__ void load(const float* from, float (&to)[kAtOnce]) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-        const float4 part = reinterpret_cast<const float4*>(from)[i];
-        to[4 * i] = part.x;
-        to[4 * i + 1] = part.y;
-        to[4 * i + 2] = part.z;
-        to[4 * i + 3] = part.w;
-    }
-}
-__device__ __forceinline__ void store(bf16* to, const float (&from)[kAtOnce]) {
-    unsigned pairs[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-        pairs[i] = unsigned{bf16(from[2 * i]).bits} | unsigned{bf16(from[2 * i + 1]).bits} << 16;
-    *reinterpret_cast<uint4*>(to) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
-}
-__device__ __forceinline__ void store(float* to, const float (&from)[kAtOnce]) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-        reinterpret_cast<float4*>(to)[i] =
-            make_float4(from[4 * i], from[4 * i + 1], from[4 * i + 2], from[4 * i + 3]);
 }
 
 // x [N,H,W,1], w [K,3,3,1], y [N,P,Q,K]. A thread has 8 output channels, their 72 weights in
@@ -85,7 +52,7 @@ __global__ void __launch_bounds__(kThreads)
         }
 #pragma unroll
         for (int c = 0; c < kAtOnce; ++c) sums[c] = finish(epilogue, sums[c]);
-        store(y + i * K + k, sums);
+        cuda::store<kAtOnce>(y + i * K + k, sums);
     }
 }
 
@@ -123,11 +90,11 @@ __global__ void __launch_bounds__(kThreads)
         float in[kTogether][kAtOnce] = {};
 #pragma unroll
         for (int j = 0; j < kTogether; ++j)
-            if (from[j]) load(from[j] + c, in[j]);
+            if (from[j]) cuda::load<kAtOnce>(from[j] + c, in[j]);
 #pragma unroll
         for (int t = 0; t < kProducts; ++t) {
             float factors[kAtOnce];
-            load(weights + t * C + c, factors);
+            cuda::load<kAtOnce>(weights + t * C + c, factors);
 #pragma unroll
             for (int j = 0; j < kTogether; ++j)
 #pragma unroll

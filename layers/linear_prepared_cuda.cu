@@ -1,7 +1,7 @@
 // `rows` for weights that are read once, and `naive`.
 #include "layers/epilogue.hpp"
 #include "layers/linear_prepared_cuda.hpp"
-#include "tensor/cuda/launch.cuh"
+#include "tensor/cuda/pack.cuh"
 
 namespace lumachrome {
 namespace {
@@ -26,26 +26,6 @@ __device__ float finish(Epilogue epilogue, float v) {
                                            : v;
 }
 
-__device__ __forceinline__ void load(const bf16* from, float (&to)[kAtOnce]) {
-    const uint4 bits = *reinterpret_cast<const uint4*>(from);
-    const unsigned pairs[] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        to[2 * i] = __uint_as_float(pairs[i] << 16);
-        to[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000u);
-    }
-}
-__device__ __forceinline__ void load(const float* from, float (&to)[kAtOnce]) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-        const float4 part = reinterpret_cast<const float4*>(from)[i];
-        to[4 * i] = part.x;
-        to[4 * i + 1] = part.y;
-        to[4 * i + 2] = part.z;
-        to[4 * i + 3] = part.w;
-    }
-}
-
 // A block computes kOutputs outputs of kN photos. Its threads stride over the inputs, 8 at a time:
 // kOutputs pieces of w are on their way together, and each piece of x serves kOutputs products. The
 // partial sums are joined in a fixed order: lanes of a warp, then warps. Rows beyond O and photos
@@ -65,11 +45,11 @@ __global__ void __launch_bounds__(kMostThreads<kN>)
     for (int64_t i = int64_t{threadIdx.x} * kAtOnce; i < I; i += int64_t{blockDim.x} * kAtOnce) {
         float taps[kOutputs][kAtOnce];
 #pragma unroll
-        for (int o = 0; o < kOutputs; ++o) load(rows[o] + i, taps[o]);
+        for (int o = 0; o < kOutputs; ++o) cuda::load<kAtOnce>(rows[o] + i, taps[o]);
 #pragma unroll
         for (int n = 0; n < kN; ++n) {
             float in[kAtOnce];
-            load(photos[n] + i, in);
+            cuda::load<kAtOnce>(photos[n] + i, in);
 #pragma unroll
             for (int o = 0; o < kOutputs; ++o)
 #pragma unroll
