@@ -46,6 +46,25 @@ PhotoMetadata::Part part(std::string type, std::string_view name, std::string_vi
     return made;
 }
 
+// More than ASCII, and well-formed UTF-8 (RFC 3629, lengths only): what tEXt's Latin-1 would
+// garble.
+bool needs_utf8(std::string_view text) {
+    bool beyond_ascii = false;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const auto lead = static_cast<uint8_t>(text[i]);
+        if (lead < 0x80) continue;
+        beyond_ascii = true;
+        const int more = lead >= 0xC2 && lead < 0xE0   ? 1
+                         : lead >= 0xE0 && lead < 0xF0 ? 2
+                         : lead >= 0xF0 && lead < 0xF5 ? 3
+                                                       : -1;
+        if (more < 0) return false;
+        for (int k = 0; k < more; ++k)
+            if (++i >= text.size() || (static_cast<uint8_t>(text[i]) & 0xC0) != 0x80) return false;
+    }
+    return beyond_ascii;
+}
+
 size_t total_bytes(const PhotoMetadata& m) {
     size_t total = m.exif.size() + m.xmp.size();
     for (const auto& text : m.text) total += text.keyword.size() + text.text.size();
@@ -170,11 +189,15 @@ void add_png_chunk(PhotoMetadata& metadata, const std::string& chunk,
     if (zero == bytes.end() || keyword_bytes < 1 || keyword_bytes > 79) return;
     const std::string keyword = text_of(bytes.first(keyword_bytes));
     const Bytes rest = bytes.subspan(keyword_bytes + 1);
+    // Neither compressed nor in a language nor translated.
+    const bool plain_utf8 =
+        chunk == "iTXt" && rest.size() >= 4 && rest[0] == 0 && rest[2] == 0 && rest[3] == 0;
     if (chunk == "tEXt") {
         metadata.text.push_back({keyword, text_of(rest)});
-    } else if (chunk == "iTXt" && keyword == kXmpKeyword && rest.size() >= 4 && rest[0] == 0 &&
-               rest[2] == 0 && rest[3] == 0) {  // not compressed, no language, no translation
+    } else if (plain_utf8 && keyword == kXmpKeyword) {
         metadata.xmp = text_of(rest.subspan(4));
+    } else if (plain_utf8) {
+        metadata.text.push_back({keyword, text_of(rest.subspan(4))});
     } else {
         metadata.png_chunks.push_back({chunk, {bytes.begin(), bytes.end()}});
     }
@@ -201,7 +224,9 @@ std::vector<PhotoMetadata::Part> png_chunks(const PhotoMetadata& metadata) {
     if (!metadata.xmp.empty())
         parts.push_back(part("iTXt", std::string(kXmpKeyword) + "\0\0\0\0\0"s, metadata.xmp));
     for (const auto& text : metadata.text)
-        parts.push_back(part("tEXt", text.keyword + '\0', text.text));
+        parts.push_back(needs_utf8(text.text)
+                            ? part("iTXt", text.keyword + "\0\0\0\0\0"s, text.text)
+                            : part("tEXt", text.keyword + '\0', text.text));
     parts.insert(parts.end(), metadata.png_chunks.begin(), metadata.png_chunks.end());
     return parts;
 }

@@ -3,7 +3,7 @@
 #include "layers/conv2d_prepared_cuda.hpp"
 #include "layers/conv2d_prepared_narrow_cuda.hpp"
 #include "layers/conv2d_wgmma.hpp"
-#include "layers/epilogue.hpp"
+#include "layers/cuda/epilogue.cuh"
 #include "tensor/cuda/launch.cuh"
 
 namespace lumachrome {
@@ -16,12 +16,6 @@ struct Layer {
     bool border_bias;
     Epilogue epilogue;
 };
-
-Epilogue epilogue_of(const PreparedConv2dGpuProblem& p) {
-    return !p.activation                          ? Epilogue::none
-           : *p.activation == Activation::sigmoid ? Epilogue::sigmoid
-                                                  : Epilogue::relu;
-}
 
 __device__ int64_t axis_case(int64_t position, int64_t size) {
     return (position == 0) + 2 * (position == size - 1);
@@ -65,8 +59,9 @@ void dispatch_maps(DType dtype, F&& f) {
 
 void run_naive(const Exec& exec, const PreparedConv2dGpuProblem& p, const Tensor& x,
                const Tensor& packed, const Tensor& bias, const Tensor& y) {
-    const Layer layer{p.N, p.H,           p.W,           p.C,        p.P,           p.Q,
-                      p.K, p.spec.kernel, p.spec.stride, p.upsample, p.border_bias, epilogue_of(p)};
+    const Layer layer{p.N,           p.H,        p.W,           p.C,
+                      p.P,           p.Q,        p.K,           p.spec.kernel,
+                      p.spec.stride, p.upsample, p.border_bias, epilogue_of(p.activation)};
     dispatch_maps(p.in, [&](auto in) {
         dispatch_maps(p.out, [&](auto out) {
             using X = decltype(in);

@@ -1,7 +1,7 @@
 // The first and the last layer: one channel in, or few out. They make few products for the bytes of
 // their wide map, so that memory bounds them, and each has its wide map move once.
 #include "layers/conv2d_prepared_narrow_cuda.hpp"
-#include "layers/epilogue.hpp"
+#include "layers/cuda/epilogue.cuh"
 #include "tensor/cuda/pack.cuh"
 
 namespace lumachrome {
@@ -9,12 +9,6 @@ namespace {
 
 constexpr int kAtOnce = 8;  // channels of a thread: 16 bytes of bf16
 constexpr int kThreads = 256;
-
-__device__ float finish(Epilogue epilogue, float v) {
-    return epilogue == Epilogue::relu      ? activate_reference(Activation::relu, v)
-           : epilogue == Epilogue::sigmoid ? activate_reference(Activation::sigmoid, v)
-                                           : v;
-}
 
 // x [N,H,W,1], w [K,3,3,1], y [N,P,Q,K]. A thread has 8 output channels, their 72 weights in
 // registers, and goes from pixel to pixel; neighbouring threads have neighbouring channels, so that
@@ -123,12 +117,6 @@ __global__ void __launch_bounds__(kThreads)
 }
 static_assert(kSeen <= kTogether * kThreads);
 
-Epilogue epilogue_of(const PreparedConv2dGpuProblem& p) {
-    return !p.activation                          ? Epilogue::none
-           : *p.activation == Activation::sigmoid ? Epilogue::sigmoid
-                                                  : Epilogue::relu;
-}
-
 template <class F>
 void dispatch_types(const PreparedConv2dGpuProblem& p, F&& f) {
     const bool x = p.in == DType::bf16, y = p.out == DType::bf16;
@@ -183,7 +171,7 @@ void run_one_in(const Exec& exec, const PreparedConv2dGpuProblem& p, const Tenso
             exec.device, grid, kThreads, 0, x.data<X>(), packed.data<float>(), bias.data<float>(),
             y.data<Y>(), static_cast<int>(p.H), static_cast<int>(p.W), pixels,
             static_cast<int>(p.P), static_cast<int>(p.Q), static_cast<int>(p.K),
-            static_cast<int>(p.spec.stride), epilogue_of(p));
+            static_cast<int>(p.spec.stride), epilogue_of(p.activation));
     });
 }
 
@@ -198,7 +186,7 @@ void run_two_out(const Exec& exec, const PreparedConv2dGpuProblem& p, const Tens
         cuda::launch<two_out_kernel<X, Y>>(exec.device, grid, kThreads, 0, x.data<X>(),
                                            packed.data<float>(), bias.data<float>(), y.data<Y>(),
                                            static_cast<int>(p.H), static_cast<int>(p.W),
-                                           static_cast<int>(p.C), epilogue_of(p));
+                                           static_cast<int>(p.C), epilogue_of(p.activation));
     });
 }
 

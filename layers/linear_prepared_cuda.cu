@@ -1,5 +1,5 @@
 // `rows` for weights that are read once, and `naive`.
-#include "layers/epilogue.hpp"
+#include "layers/cuda/epilogue.cuh"
 #include "layers/linear_prepared_cuda.hpp"
 #include "tensor/cuda/pack.cuh"
 
@@ -13,18 +13,6 @@ constexpr int kWarp = 32;
 // Of a block; with kPhotos photos a thread has too many sums for more.
 template <int kN>
 constexpr int kMostThreads = kN < kPhotos ? 512 : 256;
-
-Epilogue epilogue_of(const PreparedLinearGpuProblem& p) {
-    return !p.activation                          ? Epilogue::none
-           : *p.activation == Activation::sigmoid ? Epilogue::sigmoid
-                                                  : Epilogue::relu;
-}
-
-__device__ float finish(Epilogue epilogue, float v) {
-    return epilogue == Epilogue::relu      ? activate_reference(Activation::relu, v)
-           : epilogue == Epilogue::sigmoid ? activate_reference(Activation::sigmoid, v)
-                                           : v;
-}
 
 // A block computes kOutputs outputs of kN photos. Its threads stride over the inputs, 8 at a time:
 // kOutputs pieces of w are on their way together, and each piece of x serves kOutputs products. The
@@ -124,9 +112,9 @@ void run_rows(const Exec& exec, const PreparedLinearGpuProblem& p, const Tensor&
                 static_cast<unsigned>(pieces < kMostThreads<kN> ? pieces : kMostThreads<kN>);
             const dim3 grid(static_cast<unsigned>(cuda::ceil_div(p.O, kOutputs)),
                             static_cast<unsigned>(cuda::ceil_div(p.N, kN)));
-            cuda::launch<rows_kernel<X, W, kN>>(exec.device, grid, threads, 0, x.data<X>(),
-                                                packed.data<W>(), bias.data<float>(),
-                                                y.data<float>(), p.N, p.I, p.O, epilogue_of(p));
+            cuda::launch<rows_kernel<X, W, kN>>(
+                exec.device, grid, threads, 0, x.data<X>(), packed.data<W>(), bias.data<float>(),
+                y.data<float>(), p.N, p.I, p.O, epilogue_of(p.activation));
         };
         if (p.N == 1)
             start(std::integral_constant<int, 1>{});
@@ -146,7 +134,7 @@ void run_naive(const Exec& exec, const PreparedLinearGpuProblem& p, const Tensor
         using W = decltype(weight);
         cuda::launch<naive_kernel<X, W>>(exec.device, cuda::blocks_for(y.numel()), cuda::kThreads,
                                          0, x.data<X>(), packed.data<W>(), bias.data<float>(),
-                                         y.data<float>(), p.N, p.I, p.O, epilogue_of(p));
+                                         y.data<float>(), p.N, p.I, p.O, epilogue_of(p.activation));
     });
 }
 

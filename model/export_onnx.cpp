@@ -10,6 +10,7 @@
 #include "layers/linear.hpp"
 #include "layers/upsample.hpp"
 #include "model/infer/passes.hpp"
+#include "model/infer/step.hpp"
 #include "model/protobuf.hpp"
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
@@ -207,16 +208,6 @@ bool fully_connected(Exporter& out, const Graph::Node& node, const std::string& 
               out.weight(node.inputs[2], node.name + ".bias")},
              y, kTransposed);
     return true;
-}
-
-// Channels [begin, end) of w [K,R,S,C].
-Tensor channels_of(const Tensor& w, int64_t begin, int64_t end) {
-    const Shape& s = w.shape();
-    const Tensor part = Tensor::empty({s[0], s[1], s[2], end - begin});
-    for (int64_t row = 0; row < s.rows(); ++row)
-        std::copy_n(w.data<float>() + row * s[3] + begin, end - begin,
-                    part.data<float>() + row * (end - begin));
-    return part;
 }
 
 bool fusion(Exporter& out, const Graph::Node& node, const std::string& y) {

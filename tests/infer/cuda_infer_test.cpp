@@ -9,6 +9,7 @@
 #include "model/infer/passes.hpp"
 #include "support/device.hpp"
 #include "support/random_tensor.hpp"
+#include "support/trained_network.hpp"
 #include "tensor/choose.hpp"
 #include "tensor/error.hpp"
 #include "tensor/random.hpp"
@@ -24,20 +25,9 @@ Exec gpu(DType maps = DType::f32) {
     return {.device = support::kGpu, .threads = 2, .maps = maps};
 }
 
-// Weights as after training: batch norm has statistics that matter.
 ColorNet network(Spec spec) {
     spec.classes = 7;
-    ColorNet net(spec, 3);
-    uint32_t stream = 0;
-    net.visit([&](const std::string& name, Parameter& p) {
-        Random random(5, Random::Purpose::test, stream++);
-        const bool positive = name.ends_with("running_var") || name.ends_with("norm.weight");
-        if (name.find(".norm.") != name.npos || name.ends_with("bias"))
-            for (int64_t i = 0; i < p.value.numel(); ++i)
-                p.value.data<float>()[i] = static_cast<float>(positive ? random.uniform(0.5, 1.5)
-                                                                       : random.uniform(-0.3, 0.3));
-    });
-    return net;
+    return trained_network(spec);
 }
 
 Spec smallest() {

@@ -12,6 +12,7 @@
 #include "model/export_onnx.hpp"
 #include "model/infer/inference.hpp"
 #include "support/random_tensor.hpp"
+#include "support/trained_network.hpp"
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
 
@@ -286,18 +287,6 @@ Spec small_spec() {
     return spec;
 }
 
-ColorNet small_net(const Spec& spec) {
-    ColorNet net(spec, 3);
-    uint32_t stream = 0;
-    net.visit([&](const std::string& name, Parameter& p) {
-        ++stream;
-        if (p.value.shape().rank() == 1)
-            p.value = random_tensor(p.value.shape(), stream, DType::f32,
-                                    name.ends_with("running_var") ? 0.5 : -0.2, 1);
-    });
-    return net;
-}
-
 struct Outputs {
     Tensor color, logits;
 };
@@ -333,7 +322,7 @@ TEST_CASE("an exported network gives the same colours and logits, at any size") 
         if (variant == 3) spec.activation = Activation::sigmoid;
         if (variant == 4) spec.batch_norm = false, spec.classes = 0;
         if (variant == 5) spec.dropout = 0.5;
-        const ColorNet net = small_net(spec);
+        const ColorNet net = trained_network(spec);
         const Exported exported(net, to_metadata(spec));
         const int64_t sizes[][2] = {{8, 8}, {8, 24}, {40, 16}, {64, 64}};
         for (const auto& [height, width] : sizes) {
@@ -354,7 +343,7 @@ TEST_CASE("an exported network gives the same colours and logits, at any size") 
 
 TEST_CASE("an ONNX file says what it is, and has each weight once") {
     const Spec spec = small_spec();
-    const ColorNet net = small_net(spec);
+    const ColorNet net = trained_network(spec);
     const Exported exported(net, {{"licence", "CC0-1.0"}, {"source_sha256", "00ff"}});
     const Onnx& onnx = exported.onnx;
     CHECK(onnx.ir == 7);
@@ -390,7 +379,7 @@ TEST_CASE("an ONNX file says what it is, and has each weight once") {
 }
 
 TEST_CASE("weights are stored in the type asked for, biases in f32") {
-    const ColorNet net = small_net(small_spec());
+    const ColorNet net = trained_network(small_spec());
     const std::vector<Tensor> in = inputs(net.spec, 16, 24);
     const std::vector<double> expected = nchw(ours(net, in).color).data;
     const auto size = [](const Exported& e) { return std::filesystem::file_size(e.path); };
@@ -412,7 +401,7 @@ TEST_CASE("weights are stored in the type asked for, biases in f32") {
 }
 
 TEST_CASE("an export replaces nothing unasked, and leaves nothing behind when it fails") {
-    ColorNet net = small_net(small_spec());
+    ColorNet net = trained_network(small_spec());
     const Exported exported(net, {});
     CHECK_THROWS_AS(export_onnx(exported.path, net, {}), UsageError);
     net.output.weight.value.fill(1e6);

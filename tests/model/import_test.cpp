@@ -10,6 +10,7 @@
 #include "model/torch7_file.hpp"
 #include "support/colornet_t7.hpp"
 #include "support/random_tensor.hpp"
+#include "support/trained_network.hpp"
 #include "tensor/error.hpp"
 #include "tensor/sha256.hpp"
 
@@ -27,18 +28,6 @@ Spec small_spec(int64_t classes = 0) {
     spec.batch_norm = false;
     spec.classes = classes;
     return spec;
-}
-
-ColorNet small_net(const Spec& spec) {
-    ColorNet net(spec, 5);
-    uint32_t stream = 0;
-    net.visit([&](const std::string& name, Parameter& p) {
-        ++stream;
-        if (p.value.shape().rank() == 1)
-            p.value = random_tensor(p.value.shape(), stream, DType::f32,
-                                    name.ends_with("running_var") ? 0.5 : -0.2, 1);
-    });
-    return net;
 }
 
 Tensor output_of(ColorNet net) {
@@ -82,7 +71,7 @@ std::string error_of(std::span<const uint8_t> bytes, std::optional<double> mean 
 
 std::string error_after(const std::function<void(Writer&, const std::string&, Lua*)>& change,
                         std::optional<double> mean = {}) {
-    ColorNet net = small_net(small_spec());
+    ColorNet net = trained_network(small_spec());
     ColornetOptions options;
     options.change = change;
     return error_of(ColornetFile(net, options).bytes, mean);
@@ -107,7 +96,7 @@ TEST_CASE("a colornet.t7 comes back bit for bit, however it was written") {
     all[6].gradients = false;
     all[7].long_bytes = 4;
     all[7].doubles = all[7].strided = all[7].global_first = true;
-    ColorNet net = small_net(small_spec());
+    ColorNet net = trained_network(small_spec());
     for (const ColornetOptions& options : all) {
         CAPTURE(&options - all.data());
         LoadedModel model = import_torch7(ColornetFile(net, options).bytes, "file.t7");
@@ -136,7 +125,7 @@ TEST_CASE("other fusion kernels, activations, sizes and class heads are found") 
         if (variant == 0) spec.fusion_kernel = 1;
         if (variant == 1) spec.activation = Activation::sigmoid;
         if (variant == 3) spec.global_size = 96;
-        ColorNet net = small_net(spec);
+        ColorNet net = trained_network(spec);
         LoadedModel model = import_torch7(ColornetFile(net, {}).bytes, "file.t7");
         check_same(net, *model.net);
         CHECK(model.net->spec.fusion_kernel == spec.fusion_kernel);
@@ -149,7 +138,7 @@ TEST_CASE("other fusion kernels, activations, sizes and class heads are found") 
 TEST_CASE("batch norm is folded, from variances and from the older inverse deviations") {
     Spec spec = small_spec();
     spec.batch_norm = true;
-    ColorNet net = small_net(spec);
+    ColorNet net = trained_network(spec);
     for (const bool inverse : {false, true}) {
         ColornetOptions options;
         options.inverse_std = inverse;
@@ -161,7 +150,7 @@ TEST_CASE("batch norm is folded, from variances and from the older inverse devia
 }
 
 TEST_CASE("a model without a class head loads, infers and answers no class") {
-    ColorNet net = small_net(small_spec());
+    ColorNet net = trained_network(small_spec());
     Inference inference(net, Exec{});
     CHECK_FALSE(inference.gives_logits());
     Tape tape(Phase::eval, Exec{});
@@ -171,7 +160,7 @@ TEST_CASE("a model without a class head loads, infers and answers no class") {
 }
 
 TEST_CASE("a .t7 cut anywhere is refused at once") {
-    ColorNet net = small_net([] {
+    ColorNet net = trained_network([] {
         Spec spec = small_spec();
         spec.global_size = 32;
         return spec;
@@ -207,7 +196,7 @@ TEST_CASE("a .t7 cut anywhere is refused at once") {
 }
 
 TEST_CASE("2,000 damaged .t7 files are refused or read, nothing else") {
-    ColorNet net = small_net(small_spec());
+    ColorNet net = trained_network(small_spec());
     const ColornetFile file(net, {});
     std::vector<size_t> structure;  // bytes that are not numbers of a storage
     for (size_t at = 0; at < file.bytes.size(); ++at)
@@ -307,7 +296,7 @@ TEST_CASE("a .t7 that is not this network is refused, and the text says why") {
              }),
              "no model");
 
-    ColorNet net = small_net(small_spec());
+    ColorNet net = trained_network(small_spec());
     ColornetOptions options;
     options.mean = false;
     const std::vector<uint8_t> without = ColornetFile(net, options).bytes;
@@ -357,7 +346,7 @@ TEST_CASE("counts beyond the file and endless chains cost nothing") {
 
 TEST_CASE("network.bin is the weights in order, and nothing else") {
     const Spec spec = small_spec();
-    ColorNet net = small_net(spec);
+    ColorNet net = trained_network(spec);
     std::vector<uint8_t> bytes;
     const auto append = [&](const Tensor& t) {
         const auto* at = reinterpret_cast<const uint8_t*>(t.raw());

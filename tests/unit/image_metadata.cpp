@@ -75,7 +75,10 @@ PhotoMetadata everything() {
     m.xmp =
         "<x:xmpmeta xmlns:x='adobe:ns:meta/'>gr\xc3\xbc\xc3\x9f"
         "e</x:xmpmeta>";
-    m.text = {{"Comment", "Oma, 1931"}, {"Title", "at the sea"}};
+    m.text = {{"Comment",
+               "Gro\xc3\x9f"
+               "mutter, 1931"},
+              {"Title", "at the sea"}};
     m.pixels_per_metre_x = m.pixels_per_metre_y = 11811;  // 300 dpi
     return m;
 }
@@ -96,6 +99,20 @@ TEST_CASE("metadata: both formats give back what they were given") {
         CHECK(again.metadata.text[1].text ==
               (format == Format::png ? "at the sea" : "Title: at the sea"));
     }
+}
+
+TEST_CASE("metadata: text of PNG is UTF-8 where it must be, and Latin-1 stays what it was") {
+    PhotoMetadata m;
+    m.text = {{"a", "plain"}, {"b", "\xc3\xbc"}, {"c", "\xfc"}, {"d", "cut \xc3"}};
+    const auto chunks = png_chunks(m);
+    REQUIRE(chunks.size() == 4);
+    CHECK(chunks[0].type == "tEXt");
+    CHECK(chunks[1].type == "iTXt");
+    CHECK(chunks[2].type == "tEXt");
+    CHECK(chunks[3].type == "tEXt");
+    PhotoMetadata again;
+    for (const auto& chunk : chunks) add_png_chunk(again, chunk.type, chunk.bytes);
+    CHECK(again == m);
 }
 
 TEST_CASE("metadata: what one format alone can hold stays in it") {
