@@ -6,6 +6,8 @@
 
 #include "tensor/choose.hpp"
 #include "tensor/error.hpp"
+#include "tensor/file.hpp"
+#include "tensor/sha256.hpp"
 
 namespace lumachrome {
 namespace {
@@ -27,6 +29,69 @@ void subtract(float* x, int64_t count, double mean) {
 
 ModelError damaged_weights() {
     return ModelError("the network's output is not finite: the weights are damaged");
+}
+
+using Clock = std::chrono::steady_clock;
+double milliseconds(Clock::duration time) {
+    return std::chrono::duration<double, std::milli>(time).count();
+}
+
+// Takes the network's colours [.,W/2,2] in 0..1, row by row, and gives rows of the result.
+class Painter {
+  public:
+    Painter(const Image& photo, int64_t network_height, int64_t network_width, double ab_scale,
+            double saturation, const ColorRows::Sink& sink)
+        : colors_(photo, network_height / 2, network_width / 2, static_cast<float>(saturation)),
+          row_floats_(network_width / 2 * kOutputChannels),
+          scale_(static_cast<float>(ab_scale)),
+          sink_(sink) {}
+
+    void push(const Exec& exec, const float* color, int64_t rows) {
+        const auto start = Clock::now();
+        ab_.resize(size_t(rows * row_floats_));
+        bool finite = true;
+        for (size_t i = 0; i < ab_.size(); ++i) {
+            ab_[i] = scale_ * (2 * color[i] - 1);
+            finite &= std::isfinite(ab_[i]);
+        }
+        if (!finite) throw damaged_weights();
+        colors_.push(exec, ab_.data(), rows, sink_);
+        spent_ += Clock::now() - start;
+    }
+    Clock::duration spent() const { return spent_; }
+
+  private:
+    ColorRows colors_;
+    int64_t row_floats_;
+    float scale_;
+    const ColorRows::Sink& sink_;
+    std::vector<float> ab_;
+    Clock::duration spent_{};
+};
+
+// What `paint` gives to its sink, as a whole image.
+template <class Paint>
+Colorized as_image(const Image& photo, const Paint& paint) {
+    Image image;
+    static_cast<ImageHeader&>(image) = merged(photo);
+    image.bytes.reserve(size_t(image.height * image.row_bytes()));
+    Colorized result{paint([&](const uint8_t* rows, int64_t count) {
+                         image.bytes.insert(image.bytes.end(), rows,
+                                            rows + count * image.row_bytes());
+                     }),
+                     {}};
+    result.image = std::move(image);
+    return result;
+}
+
+int64_t class_index(const Spec& spec, const std::string& name) {
+    const auto found = std::find(spec.class_names.begin(), spec.class_names.end(), name);
+    if (found != spec.class_names.end()) return found - spec.class_names.begin();
+    std::string known;
+    for (const std::string& other : spec.class_names) known += (known.empty() ? "" : ", ") + other;
+    throw ModelError("no scene class is named " + name +
+                     (known.empty() ? "; the model's classes have no names" : "; there are: ") +
+                     known);
 }
 
 }  // namespace
@@ -73,6 +138,10 @@ Tensor Colorizer::network_input(const Image& photo, int64_t height, int64_t widt
     return x;
 }
 
+Tensor Colorizer::copy_of(const Image& photo) const {
+    return network_input(photo, spec_.global_size, spec_.global_size);
+}
+
 std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
     if (!all_finite(logits)) throw damaged_weights();
     const float* z = logits.data<float>();
@@ -92,20 +161,27 @@ std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
     return result;
 }
 
-std::unique_ptr<Inference> Colorizer::make_inference(const InferenceOptions& options) {
+Inference& Colorizer::inference() {
+    if (inference_) return *inference_;
     // A file can be read again should the network itself be asked for.
     ColorNet network = path_.empty() ? net() : std::move(net());
     if (!path_.empty()) net_.reset();
-    return std::make_unique<Inference>(std::move(network), exec_, options);
+    inference_ = std::make_unique<Inference>(std::move(network), exec_);
+    return *inference_;
 }
 
-Tensor Colorizer::run_network(const Image& photo, const NetworkSize& size,
-                              const ColorizeSettings& settings, const ColorSink& color) {
-    if (settings.naive) return run_naive(photo, size, color);
-    if (!inference_) inference_ = make_inference({});
-    if (on_gpu()) return run_on_gpu(photo, size, color);
-    inference_->limit_memory(settings.max_memory);
-    Runner& runner = inference_->at(size.height, size.width);
+const std::string& Colorizer::weights_sha256() {
+    if (weights_sha256_.empty())
+        weights_sha256_ = sha256(path_.empty() ? serialize(model_file(net())) : read_file(path_));
+    return weights_sha256_;
+}
+
+Tensor Colorizer::run_network(const Image& photo, const NetworkSize& size, bool naive,
+                              const Tensor& style, const ColorSink& color) {
+    if (naive) return run_naive(photo, size, style, color);
+    if (on_gpu()) return run_on_gpu(photo, size, style, color);
+    const Part part = style.defined() ? Part::styled : Part::whole;
+    Runner& runner = inference().at(size.height, size.width, part);
     LumaRows rows(photo, size.height, size.width);
     Tensor logits;
     runner.run(
@@ -115,9 +191,8 @@ Tensor Colorizer::run_network(const Image& photo, const NetworkSize& size,
                 rows.next(exec_, count, to);
                 subtract(to, count * size.width, spec_.luma_mean);
             } else {
-                const int64_t side = spec_.global_size;
-                const Tensor copy = network_input(photo, side, side);
-                std::copy_n(copy.data<float>(), copy.numel(), to);
+                const Tensor second = style.defined() ? style : copy_of(photo);
+                std::copy_n(second.data<float>(), second.numel(), to);
             }
         },
         [&](size_t output, Rows done, const float* from) {
@@ -128,17 +203,21 @@ Tensor Colorizer::run_network(const Image& photo, const NetworkSize& size,
     return logits;
 }
 
-Tensor Colorizer::run_on_gpu(const Image& photo, const NetworkSize& size, const ColorSink& color) {
+Tensor Colorizer::run_on_gpu(const Image& photo, const NetworkSize& size, const Tensor& style,
+                             const ColorSink& color) {
     std::vector<Tensor> in{network_input(photo, size.height, size.width)};
-    const int64_t side = spec_.global_size;
-    if (inference_->takes_copy(size.height, size.width))
-        in.push_back(network_input(photo, side, side));
-    const std::vector<Tensor> out = inference_->on_gpu(size.height, size.width).run(in);
+    if (style.defined())
+        in.push_back(style);
+    else if (inference().takes_copy(size.height, size.width))
+        in.push_back(copy_of(photo));
+    const std::vector<Tensor> out =
+        inference().run(style.defined() ? Part::styled : Part::whole, size.height, size.width, in);
     color(out[0].data<float>(), size.height / 2);
     return out.size() > 1 ? out[1] : Tensor{};
 }
 
-Tensor Colorizer::run_naive(const Image& photo, const NetworkSize& size, const ColorSink& color) {
+Tensor Colorizer::run_naive(const Image& photo, const NetworkSize& size, const Tensor& style,
+                            const ColorSink& color) {
     // A GPU's fully connected layers are convolutions there.
     const ForcedImplementations path(on_gpu() ? "conv2d:naive" : kNaivePath);
     if (on_gpu() && !on_device_) {
@@ -148,77 +227,103 @@ Tensor Colorizer::run_naive(const Image& photo, const NetworkSize& size, const C
     ColorNet& network = on_gpu() ? *on_device_ : net();
     Exec exec = exec_;
     exec.maps = DType::f32;
-    const auto input = [&](int64_t height, int64_t width) {
-        return network_input(photo, height, width).to(exec.device);
-    };
-    const int64_t side = spec_.global_size;
-    const bool same = size.height == side && size.width == side;
     Tape tape(Phase::eval, exec);
-    const Var x = tape.input(input(size.height, size.width));
-    const Var copy = same || !spec_.use_global ? x : tape.input(input(side, side));
+    const auto input = [&](const Tensor& x) { return tape.input(x.to(exec.device)); };
+    const auto give = [&](const Var& y) {
+        color(y.value.to(Device{}).data<float>(), size.height / 2);
+    };
+    const Var x = input(network_input(photo, size.height, size.width));
+    if (style.defined()) {
+        const ColorNet::GlobalFeatures features{input(style), {}};
+        give(network.colorize(network.low_level(x), &features));
+        return {};
+    }
+    const bool same = size.height == spec_.global_size && size.width == spec_.global_size;
+    const Var copy = same || !spec_.use_global ? x : input(copy_of(photo));
     const ColorNet::Output output = network(x, copy);
-    color(output.color.value.to(Device{}).data<float>(), size.height / 2);
+    give(output.color);
     return output.logits ? output.logits->value.to(Device{}) : Tensor{};
+}
+
+Tensor Colorizer::style_of(const GlobalView& own, const ColorizeSettings& settings) {
+    std::vector<Style> styles = settings.styles;
+    if (!settings.scene_class.empty()) {
+        if (!spec_.has_class_head()) throw ModelError("this model has no class head");
+        const int64_t label = class_index(spec_, settings.scene_class);
+        const Exec cpu{{}, exec_.threads};
+        const Tensor semantics = toward_class(net(), cpu, own.semantics, label);
+        styles.push_back({style_of_semantics(net(), cpu, semantics), settings.scene_class_weight});
+    }
+    return mix(own.style, styles);
+}
+
+GlobalView Colorizer::global_view(const Image& photo) {
+    if (!has_styles()) throw ModelError("this model has no global branch, so it knows no styles");
+    const int64_t side = spec_.global_size;
+    const Tensor copy = copy_of(photo);
+    const std::vector<Tensor> out = inference().run(Part::global, side, side, {&copy, 1});
+    return {out[0], out[1], out.size() > 2 ? scores(out[2]) : std::vector<SceneScore>{}};
 }
 
 Colorization Colorizer::colorize(const Image& photo, const ColorizeSettings& settings,
                                  const ColorRows::Sink& rows) {
-    using Clock = std::chrono::steady_clock;
     const NetworkSize size = network_size(photo.height, photo.width, settings);
-    ColorRows colors(photo, size.height / 2, size.width / 2,
-                     static_cast<float>(settings.saturation));
-    const auto scale = static_cast<float>(spec_.ab_scale);
-    std::vector<float> ab;
-    Clock::duration outside{};  // spent on what is not the network
+    Painter painter(photo, size.height, size.width, spec_.ab_scale, settings.saturation, rows);
+    if (!settings.naive) inference().limit_memory(settings.max_memory);
     const auto start = Clock::now();
+    Colorization result{size.width, size.height, {}, 0};
+    Tensor style;
+    if (!settings.styles.empty() || !settings.scene_class.empty()) {
+        GlobalView own = global_view(photo);
+        style = style_of(own, settings);
+        result.scene = std::move(own.scene);
+    }
     const Tensor logits =
-        run_network(photo, size, settings, [&](const float* color, int64_t count) {
-            const auto paused = Clock::now();
-            ab.resize(size_t(count * size.width / 2 * kOutputChannels));
-            bool finite = true;
-            for (size_t i = 0; i < ab.size(); ++i) {
-                ab[i] = scale * (2 * color[i] - 1);
-                finite &= std::isfinite(ab[i]);
-            }
-            if (!finite) throw damaged_weights();
-            colors.push(exec_, ab.data(), count, rows);
-            outside += Clock::now() - paused;
-        });
-    Colorization result;
-    result.network_milliseconds =
-        std::chrono::duration<double, std::milli>(Clock::now() - start - outside).count();
-    result.network_height = size.height;
-    result.network_width = size.width;
+        run_network(photo, size, settings.naive, style,
+                    [&](const float* color, int64_t count) { painter.push(exec_, color, count); });
     if (logits.defined()) result.scene = scores(logits);
+    result.network_milliseconds = milliseconds(Clock::now() - start - painter.spent());
     return result;
 }
 
-Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settings) {
-    Image image;
-    static_cast<ImageHeader&>(image) = merged(photo);
-    image.bytes.reserve(size_t(image.height * image.row_bytes()));
-    Colorized result{colorize(photo, settings,
-                              [&](const uint8_t* rows, int64_t count) {
-                                  image.bytes.insert(image.bytes.end(), rows,
-                                                     rows + count * image.row_bytes());
-                              }),
-                     {}};
-    result.image = std::move(image);
+PhotoFeatures Colorizer::features(const Image& photo, const ColorizeSettings& settings) {
+    const NetworkSize size = network_size(photo.height, photo.width, settings);
+    inference().limit_memory(settings.max_memory);
+    const auto start = Clock::now();
+    PhotoFeatures result{size.width, size.height, {}, {}, 0};
+    const Tensor x = network_input(photo, size.height, size.width);
+    result.middle = inference().run(Part::middle, size.height, size.width, {&x, 1})[0];
+    if (has_styles()) result.global = global_view(photo);
+    result.network_milliseconds = milliseconds(Clock::now() - start);
     return result;
+}
+
+Colorization Colorizer::colorize(const Image& photo, const PhotoFeatures& features,
+                                 const ColorizeSettings& settings, const ColorRows::Sink& rows) {
+    const int64_t height = features.network_height, width = features.network_width;
+    Painter painter(photo, height, width, spec_.ab_scale, settings.saturation, rows);
+    const auto start = Clock::now();
+    std::vector<Tensor> in{features.middle};
+    if (has_styles()) in.push_back(style_of(features.global, settings));
+    const Tensor color = inference().run(Part::tail, height, width, in)[0];
+    const double network = milliseconds(Clock::now() - start);
+    painter.push(exec_, color.data<float>(), height / 2);
+    return {width, height, features.global.scene, network};
+}
+
+Colorized Colorizer::colorize(const Image& photo, const ColorizeSettings& settings) {
+    return as_image(photo, [&](const auto& rows) { return colorize(photo, settings, rows); });
+}
+
+Colorized Colorizer::colorize(const Image& photo, const PhotoFeatures& features,
+                              const ColorizeSettings& settings) {
+    return as_image(photo,
+                    [&](const auto& rows) { return colorize(photo, features, settings, rows); });
 }
 
 std::vector<SceneScore> Colorizer::classify(const Image& photo) {
     if (!spec_.has_class_head()) throw ModelError("this model has no class head");
-    if (on_gpu()) {
-        if (!classifier_) classifier_ = make_inference({.colorize = false});
-        const int64_t side = spec_.global_size;
-        const Tensor copy = network_input(photo, side, side);
-        return scores(classifier_->on_gpu(side, side).run({&copy, 1})[0]);
-    }
-    Tape tape(Phase::eval, exec_);
-    const int64_t side = spec_.global_size;
-    const Var copy = tape.input(network_input(photo, side, side));
-    return scores(net().classify(net().global_features(net().low_level(copy))).value);
+    return global_view(photo).scene;
 }
 
 }  // namespace lumachrome

@@ -15,15 +15,19 @@
 #include "image/rows.hpp"
 #include "model/infer/inference.hpp"
 #include "model/state.hpp"
+#include "model/style.hpp"
 
 namespace lumachrome {
 
 struct ColorizeSettings {
-    int64_t size = 0;        // shorter side of the network's input, pixels; 0: auto
-    bool full = false;       // the network runs at the photo's own size
-    double saturation = 1;   // factor on the predicted chroma
-    int64_t max_memory = 0;  // bytes that the process may use; 0: no limit
-    bool naive = false;      // the network as training runs it, with the definitions' loops
+    int64_t size = 0;               // shorter side of the network's input, pixels; 0: auto
+    bool full = false;              // the network runs at the photo's own size
+    double saturation = 1;          // factor on the predicted chroma
+    int64_t max_memory = 0;         // bytes that the process may use; 0: no limit
+    bool naive = false;             // the network as training runs it, with the definitions' loops
+    std::vector<Style> styles;      // global features of other photos
+    std::string scene_class;        // coloured as such a scene; empty: as what it is
+    double scene_class_weight = 1;  // share, beside those of the styles
 };
 
 struct SceneScore {
@@ -34,6 +38,19 @@ struct SceneScore {
 struct Colorization {
     int64_t network_width = 0, network_height = 0;
     std::vector<SceneScore> scene;  // most probable first; empty without a class head
+    double network_milliseconds = 0;
+};
+// What the global branch says of a photo. Undefined and empty where the network has none.
+struct GlobalView {
+    Tensor style;                   // [1,G]
+    Tensor semantics;               // [1,F]: what the class head reads
+    std::vector<SceneScore> scene;  // empty without a class head
+};
+// All of a photo that does not depend on its style: computed once, coloured many times.
+struct PhotoFeatures {
+    int64_t network_width = 0, network_height = 0;
+    Tensor middle;  // [1,H/8,W/8,M]
+    GlobalView global;
     double network_milliseconds = 0;
 };
 struct Colorized : Colorization {
@@ -56,26 +73,44 @@ class Colorizer {
     const Metadata& metadata() const { return metadata_; }
     const Spec& spec() const { return spec_; }
     const Exec& exec() const { return exec_; }
+    bool has_styles() const { return spec_.use_global; }
+    // Of the file that the weights come from. Computed when first asked for.
+    const std::string& weights_sha256();
 
     // `rows` gets the result from top to bottom, rows of an image with the header merged(photo).
-    // Throws ModelError when the network's output is not finite, ResourceError when the memory
-    // allowed is too little, both perhaps after some rows.
+    // Throws ModelError when the network's output is not finite or when it has no such class or no
+    // styles at all, ResourceError when the memory allowed is too little, perhaps after some rows.
     Colorization colorize(const Image& photo, const ColorizeSettings& settings,
                           const ColorRows::Sink& rows);
     Colorized colorize(const Image& photo, const ColorizeSettings& settings = {});
+    // Throws ModelError without a class head.
     std::vector<SceneScore> classify(const Image& photo);
+
+    // The same in two halves, for many styles of one photo: of the settings, the first takes the
+    // size, the second the rest. Whole maps are kept, so memory grows with the size.
+    PhotoFeatures features(const Image& photo, const ColorizeSettings& settings = {});
+    Colorization colorize(const Image& photo, const PhotoFeatures& features,
+                          const ColorizeSettings& settings, const ColorRows::Sink& rows);
+    Colorized colorize(const Image& photo, const PhotoFeatures& features,
+                       const ColorizeSettings& settings = {});
+    // Throws ModelError without a global branch.
+    GlobalView global_view(const Image& photo);
 
   private:
     // Rows of the colours [.,W/2,2] in 0..1 to `color`; returns the logits, undefined without a
-    // class head.
+    // class head or with a style [1,G], which takes the place of the photo's own.
     using ColorSink = std::function<void(const float* color, int64_t rows)>;
-    Tensor run_network(const Image& photo, const NetworkSize& size,
-                       const ColorizeSettings& settings, const ColorSink& color);
-    Tensor run_naive(const Image& photo, const NetworkSize& size, const ColorSink& color);
-    Tensor run_on_gpu(const Image& photo, const NetworkSize& size, const ColorSink& color);
-    std::unique_ptr<Inference> make_inference(const InferenceOptions& options);
+    Tensor run_network(const Image& photo, const NetworkSize& size, bool naive, const Tensor& style,
+                       const ColorSink& color);
+    Tensor run_naive(const Image& photo, const NetworkSize& size, const Tensor& style,
+                     const ColorSink& color);
+    Tensor run_on_gpu(const Image& photo, const NetworkSize& size, const Tensor& style,
+                      const ColorSink& color);
+    Tensor style_of(const GlobalView& own, const ColorizeSettings& settings);
+    Inference& inference();
     bool on_gpu() const { return exec_.device.kind == Device::cuda; }
     Tensor network_input(const Image& photo, int64_t height, int64_t width) const;
+    Tensor copy_of(const Image& photo) const;  // that the global branch sees
     std::vector<SceneScore> scores(const Tensor& logits) const;
     ColorNet& net();
     std::string path_;               // of the weights; empty: they were given as a network
@@ -83,9 +118,9 @@ class Colorizer {
     Spec spec_;
     Metadata metadata_;
     Exec exec_;
-    std::unique_ptr<Inference> inference_;   // made when a photo first needs it
-    std::unique_ptr<Inference> classifier_;  // of a GPU, without colours
-    std::unique_ptr<ColorNet> on_device_;    // of a GPU, for the naive path
+    std::string weights_sha256_;
+    std::unique_ptr<Inference> inference_;  // made when a photo first needs it
+    std::unique_ptr<ColorNet> on_device_;   // of a GPU, for the naive path
 };
 
 }  // namespace lumachrome

@@ -16,7 +16,8 @@ int run_classify(const ClassifyOptions& options, Console& console) {
     const std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive);
     const std::string weights = options.weights.empty() ? default_model_path() : options.weights;
     Colorizer colorizer(weights, exec);
-    if (!colorizer.spec().has_class_head()) throw ModelError(weights + ": this model has no class head");
+    if (!colorizer.spec().has_class_head())
+        throw ModelError(weights + ": this model has no class head");
 
     Json::Array images;
     const int code = for_each_photo(photos, 1, console, images, [&](size_t photo, Json& record) {

@@ -10,6 +10,7 @@
 
 #include "apps/commands/commands.hpp"
 #include "apps/commands/photos.hpp"
+#include "apps/commands/styles.hpp"
 #include "apps/exit_code.hpp"
 #include "apps/stop.hpp"
 #include "image/codec.hpp"
@@ -21,7 +22,7 @@
 namespace lumachrome {
 namespace {
 
-struct ColorizeOptions : PhotoOptions {
+struct ColorizeOptions : PhotoOptions, StyleOptions {
     std::string output;  // empty: beside the input
     std::string format;  // png, jpeg; empty: by the output's name, else png
     std::string if_color = "recolor";
@@ -149,8 +150,9 @@ void check_not_stopped() {
 // decoded and encoded, each by one thread.
 class Batch {
   public:
-    Batch(Colorizer& colorizer, const ColorizeOptions& options, size_t photos, int threads)
-        : colorizer_(colorizer), options_(options) {
+    Batch(Colorizer& colorizer, const ColorizeOptions& options, const ColorizeSettings& settings,
+          size_t photos, int threads)
+        : colorizer_(colorizer), options_(options), settings_(settings) {
         constexpr size_t kMost = 4;
         if (options.settings.max_memory == 0)
             at_a_time_ = static_cast<int>(std::min({photos, size_t(threads), kMost}));
@@ -221,11 +223,11 @@ class Batch {
         Colorization result;
         if (row_by_row) {
             const std::lock_guard lock(network_);
-            result = colorizer_.colorize(photo, options_.settings, encode);
+            result = colorizer_.colorize(photo, settings_, encode);
         } else {
             Colorized colored = [&] {
                 const std::lock_guard lock(network_);
-                return colorizer_.colorize(photo, options_.settings);
+                return colorizer_.colorize(photo, settings_);
             }();
             const Image& image = colored.image;
             for (int64_t row = 0; row < image.height; row += kEncodedRows)
@@ -247,6 +249,7 @@ class Batch {
 
     Colorizer& colorizer_;
     const ColorizeOptions& options_;
+    const ColorizeSettings& settings_;  // with the styles
     int at_a_time_ = 1;
     std::mutex network_;       // one photo at a time
     std::shared_mutex alone_;  // held by all; by a large photo alone
@@ -259,10 +262,12 @@ int run_colorize(const ColorizeOptions& options, Console& console) {
     const std::string weights = options.weights.empty() ? default_model_path() : options.weights;
     Colorizer colorizer(weights, exec);
     console.detail("weights: " + weights);
+    ColorizeSettings settings = options.settings;
+    set_styles(settings, options, colorizer, options.max_pixels);
 
     stop_on_signals();
     Json::Array images;
-    Batch batch(colorizer, options, photos.size(), exec.threads);
+    Batch batch(colorizer, options, settings, photos.size(), exec.threads);
     const int code =
         for_each_photo(photos, batch.at_a_time(), console, images, [&](size_t i, Json& record) {
             check_not_stopped();
@@ -338,6 +343,7 @@ Command colorize_command() {
         .within(0, 10);
     command.add("--quality", options.quality, "Of JPEG").within(1, 100);
     add_path_option(command, options.settings.naive);
+    add_style_options(command, options);
     const auto set_memory = [&options](const std::string& word) {
         int64_t mib = 0;
         const char* end = word.data() + word.size();

@@ -27,6 +27,7 @@ Command evaluate_command();
 Command gradcheck_command();
 Command inspect_command();
 Command report_command();
+Command style_command();
 Command train_command();
 
 struct RunOptions {  // of every command

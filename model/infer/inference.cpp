@@ -30,6 +30,15 @@ Graph with_input_shapes(Graph graph, std::span<const Shape> shapes) {
     return graph;
 }
 
+Graph between(Graph graph, std::vector<int> inputs, std::vector<int> outputs) {
+    std::erase_if(graph.nodes, [&](const Graph::Node& node) {
+        return std::find(inputs.begin(), inputs.end(), node.output) != inputs.end();
+    });
+    graph.inputs = std::move(inputs);
+    graph.outputs = std::move(outputs);
+    return drop_unused(std::move(graph));
+}
+
 Graph share_input(Graph graph, size_t first, size_t second) {
     std::vector<int> same(graph.values.size());
     for (size_t v = 0; v < same.size(); ++v) same[v] = static_cast<int>(v);
@@ -65,10 +74,15 @@ Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
         ColorNet network = std::move(net);  // gone before weights are folded
         ParameterNames names;
         network.visit([&](const std::string& name, Parameter& p) { names[&p] = name; });
+        const std::string middle = "mid." + std::to_string(network.mid.size());
+        network.observe = [&](const std::string& stage, const Var& value) {
+            if (stage == middle) middle_ = value.node;
+            if (stage == "global.fc2") semantics_ = value.node;
+            if (stage == "global.fc3") style_ = value.node;
+        };
         const auto define = [&](Tape&, std::span<const Var> in) {
             const ColorNet::Output output = network(in[0], in[use_global_ ? 1 : 0]);
-            std::vector<Var> outputs;
-            if (options_.colorize) outputs.push_back(output.color);
+            std::vector<Var> outputs{output.color};
             if (gives_logits()) outputs.push_back(*output.logits);
             return outputs;
         };
@@ -78,6 +92,8 @@ Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
         graph = trace(define, shapes, names);
     }
     graph_ = run_passes(std::move(graph), options_.passes);
+    photo_ = graph_.inputs[0];
+    if (use_global_) copy_ = graph_.inputs[1];
     if (exec_.device.kind == Device::cuda) {
         graph_ = fuse_flatten(std::move(graph_));
         return;
@@ -90,7 +106,7 @@ Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
 }
 
 void Inference::limit_memory(int64_t process_bytes) {
-    if (process_bytes != limit_) runner_.reset();
+    if (process_bytes != limit_) ready_.clear();
     limit_ = process_bytes;
 }
 
@@ -98,42 +114,82 @@ bool Inference::takes_copy(int64_t height, int64_t width) const {
     return use_global_ && (height != global_size_ || width != global_size_);
 }
 
-Graph Inference::graph_at(int64_t height, int64_t width, int64_t photos) const {
+Graph Inference::graph_at(int64_t height, int64_t width, int64_t photos, Part part) const {
     if (height % kStride != 0 || width % kStride != 0 || height < kStride || width < kStride)
         throw ShapeError("inference: a photo of " + std::to_string(height) + "x" +
                          std::to_string(width) + "; both must be multiples of 8");
-    std::vector<Shape> shapes{{photos, height, width, 1}};
-    if (use_global_) shapes.push_back({photos, global_size_, global_size_, 1});
-    Graph graph = with_input_shapes(graph_, shapes);
+    if (part == Part::global && !use_global_)
+        throw ModelError("inference: the network has no global branch");
+    const auto channels = [&](int value) { return graph_.values[size_t(value)].shape.back(); };
+    const auto part_of = [&](std::vector<int> inputs, std::vector<int> outputs) {
+        std::vector<Shape> shapes;
+        for (int value : inputs)
+            if (value == photo_)
+                shapes.push_back({photos, height, width, 1});
+            else if (value == copy_)
+                shapes.push_back({photos, global_size_, global_size_, 1});
+            else if (value == middle_)
+                shapes.push_back({photos, height / kStride, width / kStride, channels(value)});
+            else
+                shapes.push_back({photos, channels(value)});
+        return with_input_shapes(between(graph_, std::move(inputs), std::move(outputs)), shapes);
+    };
+    const auto with = [&](int first, int second) {
+        return use_global_ ? std::vector<int>{first, second} : std::vector<int>{first};
+    };
+    const int color = graph_.outputs[0];
+    switch (part) {
+        case Part::global: {
+            std::vector<int> outputs{style_, semantics_};
+            if (gives_logits()) outputs.push_back(graph_.outputs[1]);
+            return part_of({copy_}, std::move(outputs));
+        }
+        case Part::styled:
+            return part_of(with(photo_, style_), {color});
+        case Part::middle:
+            return part_of({photo_}, {middle_});
+        case Part::tail:
+            return part_of(with(middle_, style_), {color});
+        case Part::whole:
+            break;
+    }
+    Graph graph = part_of(graph_.inputs, graph_.outputs);
     if (use_global_ && !takes_copy(height, width)) graph = share_input(std::move(graph), 0, 1);
     return graph;
 }
 
-GpuRunner& Inference::on_gpu(int64_t height, int64_t width, int64_t photos) {
+GpuRunner& Inference::on_gpu(int64_t height, int64_t width, int64_t photos, Part part) {
     const auto ready = std::find_if(gpu_sizes_.begin(), gpu_sizes_.end(), [&](const GpuSize& size) {
-        return size.height == height && size.width == width && size.photos == photos;
+        return size.height == height && size.width == width && size.photos == photos &&
+               size.part == part;
     });
     if (ready != gpu_sizes_.end()) {
         std::rotate(ready, ready + 1, gpu_sizes_.end());
         return *gpu_sizes_.back().runner;
     }
     if (!gpu_temporary_) gpu_temporary_ = std::make_shared<ReservedStorage>(exec_.device);
-    GpuPlan plan = compile_gpu(graph_at(height, width, photos), exec_, weights_);
+    GpuPlan plan = compile_gpu(graph_at(height, width, photos, part), exec_, weights_);
     int64_t bytes = plan.arena_bytes;
     for (const GpuSize& size : gpu_sizes_) bytes += size.runner->plan().arena_bytes;
     while (!gpu_sizes_.empty() && (gpu_sizes_.size() >= kGpuSizes || bytes > kGpuArenas)) {
         bytes -= gpu_sizes_.front().runner->plan().arena_bytes;
         gpu_sizes_.erase(gpu_sizes_.begin());
     }
-    gpu_sizes_.push_back({height, width, photos,
+    gpu_sizes_.push_back({height, width, photos, part,
                           std::make_unique<GpuRunner>(std::move(plan), exec_, gpu_temporary_)});
     return *gpu_sizes_.back().runner;
 }
 
-Runner& Inference::at(int64_t height, int64_t width) {
-    if (runner_ && height == height_ && width == width_) return *runner_;
-    Graph graph = graph_at(height, width, 1);
-    runner_.reset();  // its arena goes first
+Runner& Inference::at(int64_t height, int64_t width, Part part) {
+    const auto found = ready_.find(part);
+    if (found != ready_.end() && found->second.height == height && found->second.width == width)
+        return *found->second.runner;
+    Graph graph = graph_at(height, width, 1, part);
+    // Its arena goes first; with a limit, all do.
+    if (limit_ > 0)
+        ready_.clear();
+    else
+        ready_.erase(part);
     release_cached_storage();
     PlanOptions options = options_.plan;
     if (limit_ > 0) {
@@ -144,10 +200,14 @@ Runner& Inference::at(int64_t height, int64_t width) {
                                 " MiB, the limit is " + std::to_string(limit_ >> 20) + " MiB");
         options.max_bytes = limit_ - taken;
     }
-    runner_ = std::make_unique<Runner>(compile(graph, exec_, weights_, options), exec_);
-    height_ = height;
-    width_ = width;
-    return *runner_;
+    auto runner = std::make_unique<Runner>(compile(graph, exec_, weights_, options), exec_);
+    return *(ready_[part] = {height, width, std::move(runner)}).runner;
+}
+
+std::vector<Tensor> Inference::run(Part part, int64_t height, int64_t width,
+                                   std::span<const Tensor> inputs) {
+    return exec_.device.kind == Device::cuda ? on_gpu(height, width, 1, part).run(inputs)
+                                             : at(height, width, part).run(inputs);
 }
 
 }  // namespace lumachrome

@@ -135,6 +135,24 @@ TEST_CASE("runs are alike to the bit, whether started kernel by kernel or as a g
     unsetenv("LUMACHROME_CUDA_GRAPHS");
 }
 
+TEST_CASE("the parts of a plan on a GPU compute what the whole computes") {
+    const ColorNet net = network(smallest());
+    for (const DType maps : {DType::f32, DType::bf16}) {
+        Inference inference(net, gpu(maps));
+        const std::vector<Tensor> in = inputs(inference, 24, 16, 16);
+        const std::vector<Tensor> expected = inference.on_gpu(24, 16).run(in);
+        const auto run = [&](Part part, const auto&... x) {
+            const std::vector<Tensor> given{x...};
+            return inference.run(part, 24, 16, given);
+        };
+        const std::vector<Tensor> global = run(Part::global, in[1]);
+        const double tolerance = maps == DType::bf16 ? kToleranceBf16 : kToleranceF32;
+        check_close({run(Part::styled, in[0], global[0])[0], global[2]}, expected, tolerance);
+        const Tensor middle = run(Part::middle, in[0])[0];
+        check_close({run(Part::tail, middle, global[0])[0], global[2]}, expected, tolerance);
+    }
+}
+
 TEST_CASE("on a GPU photos of a batch come out as alone" * doctest::skip(support::no_gpu())) {
     const ForcedImplementations quick(support::quick_kernels());
     ColorNet net = network(smallest());

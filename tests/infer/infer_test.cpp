@@ -83,6 +83,42 @@ TEST_CASE("a plan computes what the network computes, in every variant of it") {
     }
 }
 
+TEST_CASE("the parts of a plan, one after the other, compute what the whole computes") {
+    std::vector<Spec> specs(3, tiny());
+    specs[1].fusion_kernel = 1;
+    specs[2].use_global = false;
+    for (const Spec& spec : specs) {
+        ColorNet net = network(spec);
+        Inference inference(net, Exec{{}, 2});
+        for (const auto& [height, width] : {std::pair<int64_t, int64_t>{32, 32}, {40, 24}}) {
+            CAPTURE(height);
+            const std::vector<Tensor> in = inputs(inference, height, width, 32);
+            const std::vector<Tensor> expected = inference.at(height, width).run(in);
+            const auto run = [&, height = height, width = width](Part part, const auto&... x) {
+                const std::vector<Tensor> given{x...};
+                return inference.run(part, height, width, given);
+            };
+            const Tensor middle = run(Part::middle, in[0])[0];
+            CHECK(middle.shape()[1] == height / 8);
+            if (!spec.use_global) {
+                check_close(run(Part::tail, middle), expected);
+                check_close(run(Part::styled, in[0]), expected);
+                CHECK_THROWS_AS(run(Part::global, in[0]), ModelError);
+                continue;
+            }
+            const std::vector<Tensor> global = run(Part::global, in.back());
+            REQUIRE(global.size() == 3);
+            const std::vector<Tensor> styled = run(Part::styled, in[0], global[0]);
+            check_close({styled[0], global[2]}, expected);
+            const std::vector<Tensor> tail = run(Part::tail, middle, global[0]);
+            CHECK(bit_equal(tail[0], styled[0]));
+            // Another style, another colour.
+            const Tensor other = run(Part::global, random_tensor(in.back().shape(), 9))[0];
+            CHECK(largest_difference(run(Part::tail, middle, other)[0], tail[0]) > 1e-3);
+        }
+    }
+}
+
 TEST_CASE("every pass alone, and none, leaves the results as they are") {
     ColorNet net = network(tiny());
     const std::vector<Tensor> in = inputs(Inference(net, Exec{}), 40, 48, 32);

@@ -1,0 +1,65 @@
+#include "apps/commands/commands.hpp"
+#include "apps/commands/photos.hpp"
+#include "apps/exit_code.hpp"
+#include "image/codec.hpp"
+#include "model/default_model.hpp"
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+namespace {
+
+struct StyleCommandOptions : PhotoOptions {
+    std::string output;
+    bool overwrite = false;
+};
+
+int run_style(const StyleCommandOptions& options, Console& console) {
+    if (!options.output.ends_with(".style"))
+        throw UsageError(options.output +
+                         ": a style's name ends in .style, so that --style knows it");
+    const Exec exec = exec_for(options, console);
+    const std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive);
+    Colorizer colorizer(options.weights.empty() ? default_model_path() : options.weights, exec);
+
+    std::vector<Style> styles;
+    Json::Array images;
+    const int code = for_each_photo(photos, 1, console, images, [&](size_t i, Json& record) {
+        const GlobalView view =
+            colorizer.global_view(read_image(photos[i].path, {.max_pixels = options.max_pixels}));
+        record.set("scene", scene_json(view.scene, 1));
+        styles.push_back({view.style, 1.0 / double(photos.size())});
+    });
+    Json summary;
+    if (code == kOk) {
+        const Tensor mean = mix(Tensor::zeros(styles[0].features.shape()), styles);
+        write_style(options.output, mean, colorizer.weights_sha256(), options.overwrite);
+        console.note(format("%zu photo%s -> ", photos.size(), photos.size() == 1 ? "" : "s") +
+                     options.output);
+        summary.set("style", options.output);
+    }
+    summary.set("images", std::move(images));
+    console.result(summary);
+    return code;
+}
+
+}  // namespace
+
+Command style_command() {
+    Command command({
+        .name = "style",
+        .summary = "the mood of photos, as a small file",
+        .description = "Keeps the global features of photos, their mean if there are several, for "
+                       "colorize --style.",
+        .examples = "  lumachrome style beach1.jpg beach2.jpg -o beach.style\n"
+                    "  lumachrome colorize grandma.jpg --style beach.style:0.7",
+    });
+    StyleCommandOptions& options = command.runs(run_style);
+    add_run_options(command, options);
+    add_precision_option(command, options);
+    add_photo_options(command, options);
+    command.add("-o,--output", options.output, "The file, NAME.style").required();
+    command.add("--overwrite", options.overwrite, "Replace an existing file");
+    return command;
+}
+
+}  // namespace lumachrome

@@ -1,0 +1,49 @@
+#include "apps/commands/styles.hpp"
+
+#include <charconv>
+#include <filesystem>
+
+#include "image/codec.hpp"
+#include "tensor/error.hpp"
+
+namespace lumachrome {
+
+Weighted parse_weighted(const std::string& word) {
+    const size_t colon = word.rfind(':');
+    std::error_code ignored;
+    if (colon == word.npos || std::filesystem::exists(word, ignored)) return {word};
+    Weighted result{word.substr(0, colon)};
+    const char *begin = word.data() + colon + 1, *end = word.data() + word.size();
+    const auto [stop, error] = std::from_chars(begin, end, result.weight);
+    if (begin == end || stop != end || error != std::errc{}) return {word};
+    if (!(result.weight >= 0 && result.weight <= 1)) throw UsageError(word + ": a weight is 0..1");
+    return result;
+}
+
+void add_style_options(OptionTable& table, StyleOptions& options) {
+    table
+        .add("--style", options.styles,
+             "Colours in the mood of another photo (repeatable), or of a file made by `style`; "
+             "with a weight 0..1 it is mixed with the photo's own")
+        .shown_as("PHOTO[:WEIGHT]");
+    table.add("--class", options.scene_class, "Colours as of this scene, one that `classify` names")
+        .shown_as("NAME[:WEIGHT]");
+}
+
+void set_styles(ColorizeSettings& settings, const StyleOptions& options, Colorizer& colorizer,
+                int64_t max_pixels) {
+    for (const std::string& word : options.styles) {
+        const Weighted style = parse_weighted(word);
+        const bool file = style.name.ends_with(".style");
+        settings.styles.push_back(
+            {file ? read_style(style.name, colorizer.weights_sha256())
+                  : colorizer.global_view(read_image(style.name, {.max_pixels = max_pixels})).style,
+             style.weight});
+    }
+    if (options.scene_class.empty()) return;
+    const Weighted scene = parse_weighted(options.scene_class);
+    settings.scene_class = scene.name;
+    settings.scene_class_weight = scene.weight;
+}
+
+}  // namespace lumachrome
