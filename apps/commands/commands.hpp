@@ -15,6 +15,7 @@ namespace lumachrome {
 Command bench_infer_command();
 Command bench_loader_command();
 Command bench_ops_command();
+Command bench_style_command();
 Command bench_train_command();
 Command classify_command();
 Command colorize_command();
