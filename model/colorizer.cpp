@@ -153,7 +153,7 @@ std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
     for (int64_t c = 0; c < classes; ++c) {
         const auto& names = spec_.class_names;
         result.push_back({names.empty() ? std::to_string(c) : names[static_cast<size_t>(c)],
-                          std::exp(double(z[c]) - largest) / sum});
+                          std::exp(double(z[c]) - largest) / sum, c});
     }
     std::stable_sort(result.begin(), result.end(), [](const SceneScore& a, const SceneScore& b) {
         return a.probability > b.probability;
@@ -319,6 +319,18 @@ Colorized Colorizer::colorize(const Image& photo, const PhotoFeatures& features,
                               const ColorizeSettings& settings) {
     return as_image(photo,
                     [&](const auto& rows) { return colorize(photo, features, settings, rows); });
+}
+
+Explanation Colorizer::explain(const Image& photo, const ColorizeSettings& settings,
+                               int64_t channels, int64_t classes) {
+    const NetworkSize size = network_size(photo.height, photo.width, settings);
+    std::vector<int64_t> labels;
+    if (spec_.has_class_head())
+        for (const SceneScore& score : classify(photo))
+            if (static_cast<int64_t>(labels.size()) < classes) labels.push_back(score.index);
+    return lumachrome::explain(net(), {{}, exec_.threads},
+                               network_input(photo, size.height, size.width), copy_of(photo),
+                               channels, labels);
 }
 
 std::vector<SceneScore> Colorizer::classify(const Image& photo) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "image/rows.hpp"
+#include "model/explain.hpp"
 #include "model/infer/inference.hpp"
 #include "model/state.hpp"
 #include "model/style.hpp"
@@ -33,6 +34,7 @@ struct ColorizeSettings {
 struct SceneScore {
     std::string label;
     double probability;
+    int64_t index = 0;  // of the class
 };
 
 struct Colorization {
@@ -93,6 +95,10 @@ class Colorizer {
                           const ColorizeSettings& settings, const ColorRows::Sink& rows);
     Colorized colorize(const Image& photo, const PhotoFeatures& features,
                        const ColorizeSettings& settings = {});
+    // What the network does with the photo at that size, with maps of so many channels a stage, and
+    // where it sees its `classes` most probable scenes. Eager, on the CPU.
+    Explanation explain(const Image& photo, const ColorizeSettings& settings, int64_t channels,
+                        int64_t classes);
     // Throws ModelError without a global branch.
     GlobalView global_view(const Image& photo);
 

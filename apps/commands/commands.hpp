@@ -25,6 +25,7 @@ Command data_scan_command();
 Command data_scenes_command();
 Command doctor_command();
 Command evaluate_command();
+Command explain_command();
 Command gradcheck_command();
 Command inspect_command();
 Command report_command();

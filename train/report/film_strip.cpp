@@ -171,18 +171,4 @@ FilmStrip read_film_strip(const std::string& run) {
     return strip;
 }
 
-std::string base64(const std::vector<uint8_t>& bytes) {
-    static const char* digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string result;
-    result.reserve((bytes.size() + 2) / 3 * 4);
-    for (size_t i = 0; i < bytes.size(); i += 3) {
-        const size_t left = std::min<size_t>(3, bytes.size() - i);
-        uint32_t group = 0;
-        for (size_t j = 0; j < 3; ++j) group = group << 8 | (j < left ? bytes[i + j] : 0u);
-        for (size_t j = 0; j < 4; ++j)
-            result += j <= left ? digits[group >> (18 - 6 * j) & 63] : '=';
-    }
-    return result;
-}
-
 }  // namespace lumachrome

@@ -24,6 +24,4 @@ struct FilmStrip {
 // No samples: an empty strip. What it returns is at most 5.5 MiB of PNG.
 FilmStrip read_film_strip(const std::string& run);
 
-std::string base64(const std::vector<uint8_t>& bytes);
-
 }  // namespace lumachrome
