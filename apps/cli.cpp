@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "apps/commands/commands.hpp"
+#include "apps/exit_code.hpp"
 #include "tensor/error.hpp"
 
 namespace lumachrome {
@@ -21,7 +22,8 @@ constexpr Command (*kCommands[])() = {
     report_command,      gradcheck_command,   inspect_command,     bench_infer_command,
     bench_style_command, bench_train_command, bench_ops_command,   bench_loader_command,
     data_scan_command,   data_pack_command,   data_scenes_command, convert_command,
-    style_command,       explain_command,     doctor_command,
+    style_command,       explain_command,     doctor_command,      man_command,
+    completions_command,
 };
 
 // Examples come before the options: most readers need nothing else.
@@ -174,12 +176,11 @@ std::string overview(const std::string& group) {
     for (const Command& command : all_commands())
         if (command.text.name.starts_with(group))
             text += format("  %-14s %s\n", command.text.name.c_str(), command.text.summary.c_str());
-    return text +
-           "\nlumachrome COMMAND --help tells more; --version the version.\n"
-           "Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad input, 4 bad model, 5 some of a "
-           "batch\n"
-           "failed, 6 a check failed, 69 device or memory unavailable, 75 stopped early, "
-           "resumable.\n";
+    text += "\nlumachrome COMMAND --help tells more; --version the version.\n";
+    std::string codes = "Exit codes:";
+    for (const ExitCode& exit : kExitCodes)
+        codes += format("%s %d %s", &exit == kExitCodes ? "" : ",", exit.code, exit.meaning);
+    return text + codes + ".\n";
 }
 
 // The command that `words` begin with, which are taken off; throws UsageError with the nearest one.
