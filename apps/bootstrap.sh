@@ -1,8 +1,8 @@
 # Sourced by ./lumachrome and ./run-tests: installs what is missing (where it may) and builds once.
 # Messages go to stderr; the whole build log is build/build.log.
 
-packages=(g++ meson ninja-build pkg-config libeigen3-dev libpng-dev libjpeg62-turbo-dev libcli11-dev
-    nlohmann-json3-dev)
+packages=(g++ meson ninja-build pkg-config libeigen3-dev libpng-dev libjpeg62-turbo-dev liblcms2-dev
+    libcli11-dev nlohmann-json3-dev)
 
 fail() {
     echo "lumachrome: $*" >&2

@@ -135,6 +135,17 @@ struct AddTo {
     }
 };
 
+// Command::decided, once the words are parsed.
+Json decided_by(const Command& command, const CLI::App& app) {
+    Json decided{Json::Object{}};
+    for (const Option& option : command.options()) {
+        const std::string& name = option.names.back();
+        if (option.decides)
+            decided.set(name, option.value_in_effect(app.get_option(name)->results()));
+    }
+    return decided;
+}
+
 std::unique_ptr<CLI::App> parser_of(const Command& command) {
     auto app =
         std::make_unique<CLI::App>(command.text.description, "lumachrome " + command.text.name);
@@ -158,10 +169,12 @@ std::unique_ptr<CLI::App> parser_of(const Command& command) {
 }
 
 Request text_request(std::string text) {
-    return {{}, [text = std::move(text)](Console&) {
+    return {{},
+            [text = std::move(text)](Console&) {
                 std::fputs(text.c_str(), stdout);
                 return 0;
-            }};
+            },
+            {}};
 }
 
 std::string overview(const std::string& group) {
@@ -248,7 +261,8 @@ Request parse(std::vector<std::string> words) {
         throw UsageError(named + ": " + one_line(error.what()) +
                          nearest_option(*parser, parser->remaining()));
     }
-    return {*command.console, command.run};
+    *command.decided = decided_by(command, *parser);
+    return {*command.console, command.run, *command.decided};
 }
 
 }  // namespace lumachrome

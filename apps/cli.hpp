@@ -12,6 +12,7 @@ namespace lumachrome {
 struct Request {
     ConsoleOptions console;
     std::function<int(Console&)> run;  // returns the exit code
+    Json decided = {};                 // Command::decided
 };
 
 // `words` without the program's name. Help and version are requests like any other. Throws

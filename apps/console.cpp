@@ -23,6 +23,7 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 constexpr int kBarCells = 24;
+constexpr const char* kClear = "\r\033[K";  // the terminal's line
 
 int terminal_columns() {
     winsize size{};
@@ -64,8 +65,14 @@ Console::Console()
 }
 
 void Console::line(const std::string& text) {
-    clear_bar();
-    std::fprintf(stderr, "%s\n", text.c_str());
+    std::fprintf(stderr, "%s%s\n", bar_.empty() ? "" : kClear, text.c_str());
+    show_bar();
+}
+
+void Console::show_bar() {
+    if (bar_.empty()) return;
+    std::fprintf(stderr, "%s%s", kClear, bar_.c_str());
+    std::fflush(stderr);
 }
 
 void Console::print(const std::string& text) {
@@ -119,9 +126,8 @@ void Console::progress(double share, const std::string& text) {
     }
     bar += printable(text);
     bar.resize(std::min(bar.size(), static_cast<size_t>(terminal_columns() - 1)));
-    std::fprintf(stderr, "\r\033[K%s", bar.c_str());
-    std::fflush(stderr);
-    bar_shown_ = true;
+    bar_ = std::move(bar);
+    show_bar();
 }
 
 void Console::clear_progress() {
@@ -130,8 +136,8 @@ void Console::clear_progress() {
 }
 
 void Console::clear_bar() {
-    if (bar_shown_) std::fputs("\r\033[K", stderr);
-    bar_shown_ = false;
+    if (!bar_.empty()) std::fputs(kClear, stderr);
+    bar_.clear();
 }
 
 std::string format(const char* pattern, ...) {
@@ -150,6 +156,10 @@ std::string duration(double seconds) {
     if (s < 60) return format("%ld s", s);
     if (s < 3600) return format("%ld min %ld s", s / 60, s % 60);
     return format("%ld h %ld min", s / 3600, s / 60 % 60);
+}
+
+std::string counted(int64_t count, const std::string& thing) {
+    return format("%ld ", count) + thing + (count == 1 ? "" : "s");
 }
 
 double peak_rss_mib() {

@@ -1,5 +1,6 @@
 #include "apps/option_table.hpp"
 
+#include <charconv>
 #include <limits>
 #include <sstream>
 #include <type_traits>
@@ -28,16 +29,25 @@ constexpr Option::Type type_of() {
         return Option::Type::text;
 }
 
+std::string joined(const std::vector<std::string>& words) {
+    std::string text;
+    for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
+    return text;
+}
+
 template <class T>
 std::string text_of(const T& value) {
     if constexpr (is_optional<T>)
         return value ? text_of(*value) : "";
-    else if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::vector<std::string>>)
-        return "";
+    else if constexpr (std::is_same_v<T, bool>)
+        return value ? "yes" : "";
+    else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+        return joined(value);
+    else if constexpr (std::is_same_v<T, std::string>)
+        return value;
     else {
-        std::ostringstream text;
-        text << value;
-        return text.str();
+        char text[32];  // the shortest that reads back the same
+        return {text, std::to_chars(text, text + sizeof text, value).ptr};
     }
 }
 
@@ -66,6 +76,16 @@ bool Option::positional() const {
 std::string Option::value_text() const {
     return default_text.empty() || type == Type::flag ? value_name
                                                       : value_name + " [" + default_text + "]";
+}
+
+std::string Option::value_in_effect(const std::vector<std::string>& words) const {
+    const auto value = [&](const auto& held) -> std::string {
+        if constexpr (std::is_pointer_v<std::decay_t<decltype(held)>>)
+            return text_of(*held);
+        else
+            return words.empty() ? default_text : joined(words);
+    };
+    return std::visit(value, target);
 }
 
 Option& Option::within(double least, double most) {
@@ -115,6 +135,16 @@ Option& Option::not_configurable() {
     return *this;
 }
 
+Option& Option::by_default(std::string text) {
+    default_text = std::move(text);
+    return *this;
+}
+
+Option& Option::same_result() {
+    decides = false;
+    return *this;
+}
+
 Option& OptionTable::add_target(const std::string& names, OptionTarget target,
                                 const std::string& help) {
     Option& option = options_.emplace_back();
@@ -133,10 +163,11 @@ Option& OptionTable::add_target(const std::string& names, OptionTarget target,
 }
 
 Command::Command(CommandText about) : text(std::move(about)) {
-    add_target("-h,--help", ShowHelp{}, "This text").not_configurable();
-    add("--json", console->json, "One JSON object on stdout, nothing else").not_configurable();
-    add("-q,--quiet", console->quiet, "Errors only").not_configurable();
-    add("-v,--verbose", console->verbose, "More messages").not_configurable();
+    const auto about_talk = [](Option& option) { option.not_configurable().same_result(); };
+    about_talk(add_target("-h,--help", ShowHelp{}, "This text"));
+    about_talk(add("--json", console->json, "One JSON object on stdout, nothing else"));
+    about_talk(add("-q,--quiet", console->quiet, "Errors only"));
+    about_talk(add("-v,--verbose", console->verbose, "More messages"));
 }
 
 }  // namespace lumachrome

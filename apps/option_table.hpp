@@ -50,10 +50,13 @@ struct Option {
     std::vector<std::string> excluded;  // names of options that contradict this one
     bool is_required = false;
     bool configurable = true;  // may stand in a config file
+    bool decides = true;       // what the results hold; see Command::decided
     OptionTarget target;
 
     bool positional() const;
     std::string value_text() const;  // "N [224]"
+    // What the target holds now; of a setter, which cannot be asked, the words it was given.
+    std::string value_in_effect(const std::vector<std::string>& words) const;
 
     Option& within(double least, double most);
     Option& at_least(double least);  // whole numbers: and at most a billion
@@ -64,6 +67,8 @@ struct Option {
     Option& takes(int count);  // of a list: so many words, once
     Option& required();
     Option& not_configurable();
+    Option& by_default(std::string text);  // of a setter, whose value cannot be read
+    Option& same_result();                 // whatever its value
 };
 
 class OptionTable {
@@ -105,6 +110,9 @@ class Command : public OptionTable {
     CommandText text;
     std::shared_ptr<ConsoleOptions> console = std::make_shared<ConsoleOptions>();
     std::function<int(Console&)> run;  // returns the exit code
+    // Afterwards {"option": "value in effect"} of all options but those of same_result(), for
+    // commands that remember how a result was made.
+    std::shared_ptr<Json> decided = std::make_shared<Json>();
 
     explicit Command(CommandText about);
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "image/formats.hpp"
+#include "image/profile.hpp"
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
 
@@ -64,6 +65,33 @@ Format check_signature(std::span<const uint8_t> start, const std::string& name) 
     throw InputError(name + ": not a PNG, JPEG or PPM file (" + describe_unknown(start) + ")");
 }
 
+// As the file has them.
+Image decode_samples(std::span<const uint8_t> bytes, const std::string& name,
+                     const DecodeLimits& limits) {
+    switch (check_signature(bytes, name)) {
+        case Format::png:
+            return decode_png(bytes, name, limits);
+        case Format::jpeg:
+            return decode_jpeg(bytes, name, limits);
+        default:
+            return decode_pnm(bytes, name, limits);
+    }
+}
+
+void follow_profile(Image& photo, const Exec& exec) {
+    if (photo.icc.empty()) return;
+    ProfileReading profile = read_profile(
+        photo.icc, {photo.gray() ? Samples::gray : Samples::rgb, photo.has_alpha(), photo.bits});
+    constexpr int64_t kRows = 16;
+    const auto convert = [&](int64_t begin, int64_t end) {
+        for (int64_t y = begin; y < end; ++y)
+            profile.to_srgb->apply(photo.row<uint8_t>(y), photo.row<uint8_t>(y), photo.width);
+    };
+    if (profile.to_srgb) parallel_chunks(exec, photo.height, convert, kRows);
+    if (!profile.warning.empty()) photo.warnings.push_back(std::move(profile.warning));
+    photo.icc = std::move(profile.icc);
+}
+
 }  // namespace
 
 void check_pixels(int64_t width, int64_t height, const std::string& name,
@@ -112,21 +140,17 @@ bool icc_fits(std::span<const uint8_t> icc, bool gray) {
     return has_at(icc, 16, gray ? "GRAY"sv : "RGB "sv);
 }
 
-Image decode(std::span<const uint8_t> bytes, const std::string& name, const DecodeLimits& limits) {
-    switch (check_signature(bytes, name)) {
-        case Format::png:
-            return decode_png(bytes, name, limits);
-        case Format::jpeg:
-            return decode_jpeg(bytes, name, limits);
-        default:
-            return decode_pnm(bytes, name, limits);
-    }
+Image decode(std::span<const uint8_t> bytes, const std::string& name, const DecodeLimits& limits,
+             const Exec& exec) {
+    Image photo = decode_samples(bytes, name, limits);
+    follow_profile(photo, exec);
+    return photo;
 }
 
-Image read_image(const std::string& path, const DecodeLimits& limits) {
+Image read_image(const std::string& path, const DecodeLimits& limits, const Exec& exec) {
     const std::string name = path == "-" ? "standard input" : path;
     const auto check_start = [&](std::span<const uint8_t> start) { check_signature(start, name); };
-    return decode(read_file(path, limits.max_bytes, check_start), name, limits);
+    return decode(read_file(path, limits.max_bytes, check_start), name, limits, exec);
 }
 
 std::unique_ptr<RowEncoder> make_encoder(const ImageHeader& header, Format format, int quality,

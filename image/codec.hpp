@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "image/image.hpp"
+#include "tensor/exec.hpp"
 
 namespace lumachrome {
 
@@ -29,12 +30,13 @@ enum class Format { png, jpeg, ppm };
 //         16 bits stay 16, fewer become 8
 //   JPEG  gray -> 1 channel; YCbCr, RGB, CMYK, YCCK -> 3; baseline, progressive, arithmetic; 8 bits
 //   PPM   P6 -> 3 channels, P5 -> 1; 8 bits with 255 as the largest sample
-// Throws InputError.
+// Its samples are sRGB whatever profile the file carries (image/profile.hpp); what could not be
+// followed is said in its warnings. Throws InputError.
 Image decode(std::span<const uint8_t> bytes, const std::string& name,
-             const DecodeLimits& limits = {});
+             const DecodeLimits& limits = {}, const Exec& exec = {});
 
 // The same from a file; "-" is standard input. Throws InputError.
-Image read_image(const std::string& path, const DecodeLimits& limits = {});
+Image read_image(const std::string& path, const DecodeLimits& limits = {}, const Exec& exec = {});
 
 // PNG keeps channels and bits. JPEG is 8 bits (16 are rounded) and 4:4:4, because the chroma is the
 // product here; quality 1..100. PPM is 8 bits, gray as P5. Throws UsageError for what the format

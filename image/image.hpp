@@ -29,14 +29,14 @@ struct PhotoMetadata {
     bool operator==(const PhotoMetadata&) const = default;
 };
 
-// What a file says of its pixels. Samples are gamma-encoded integers in [0, 2^bits - 1], channels
+// What a file says of its pixels. Samples are sRGB, integers in [0, 2^bits - 1], channels
 // innermost; a row is width * channels * bits / 8 bytes, tightly packed, 16-bit samples are native
 // uint16_t.
 struct ImageHeader {
     int64_t width = 0, height = 0;
     int channels = 0;          // 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA
     int bits = 8;              // 8 or 16
-    std::vector<uint8_t> icc;  // the file's colour profile, carried along unread; may be empty
+    std::vector<uint8_t> icc;  // the profile that says so, see profile.hpp; may be empty
     PhotoMetadata metadata;
 
     bool gray() const { return channels <= 2; }
@@ -46,7 +46,8 @@ struct ImageHeader {
 };
 
 struct Image : ImageHeader {
-    std::vector<uint8_t> bytes;  // height rows
+    std::vector<uint8_t> bytes;         // height rows
+    std::vector<std::string> warnings;  // what reading could not do as the file asked, a line each
 
     // A black (and transparent) image. Throws Error unless the sizes are positive and the format is
     // one of the above.

@@ -15,6 +15,7 @@
 
 #include "image/formats.hpp"
 #include "image/metadata.hpp"
+#include "image/profile.hpp"
 #include "tensor/error.hpp"
 
 namespace lumachrome {
@@ -100,12 +101,24 @@ bool stored_as_cmyk(const jpeg_decompress_struct& codec) {
     return codec.jpeg_color_space == JCS_CMYK || codec.jpeg_color_space == JCS_YCCK;
 }
 
-// Naive inks: each one takes its share of white. Adobe's files hold 255 - ink.
-void cmyk_to_rgb(const uint8_t* cmyk, bool inverted, int64_t width, uint8_t* rgb) {
-    const int flip = inverted ? 0 : 255;
-    for (int64_t x = 0; x < width; ++x, cmyk += 4)
-        for (int c = 0; c < 3; ++c)
-            *rgb++ = static_cast<uint8_t>(((cmyk[c] ^ flip) * (cmyk[3] ^ flip) + 127) / 255);
+// Inks without a profile: each one takes its share of white.
+class NaiveInks : public RowTransform {
+  public:
+    void apply(const uint8_t* cmyk, uint8_t* rgb, int64_t pixels) const override {
+        for (int64_t x = 0; x < pixels; ++x, cmyk += 4)
+            for (int c = 0; c < 3; ++c)
+                *rgb++ = static_cast<uint8_t>(((255 - cmyk[c]) * (255 - cmyk[3]) + 127) / 255);
+    }
+};
+
+ProfileReading read_ink_profile(std::span<const uint8_t> icc) {
+    ProfileReading profile;
+    if (icc.empty())
+        profile.warning = "CMYK without a colour profile; its colours are approximate";
+    else
+        profile = read_profile(icc, {Samples::cmyk});
+    if (!profile.to_srgb) profile.to_srgb = std::make_unique<NaiveInks>();
+    return profile;
 }
 
 int orientation_of(const jpeg_decompress_struct& codec) {
@@ -166,10 +179,17 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name,
         throw InputError(name + ": JPEG data is damaged: too short for its size of pixels");
 
     const bool cmyk = stored_as_cmyk(codec), gray = codec.jpeg_color_space == JCS_GRAYSCALE;
-    const bool inverted = codec.saw_Adobe_marker;
+    const int flip = codec.saw_Adobe_marker ? 255 : 0;  // Adobe's files hold 255 - ink
     codec.out_color_space = cmyk ? JCS_CMYK : gray ? JCS_GRAYSCALE : JCS_RGB;
     Image image = Image::make(codec.image_width, codec.image_height, gray ? 1 : 3, 8);
+    image.icc.assign(jpeg.icc, jpeg.icc + jpeg.icc_size);
     std::vector<uint8_t> inks(cmyk ? static_cast<size_t>(image.width) * 4 : 0);
+    ProfileReading profile;
+    if (cmyk) {
+        profile = read_ink_profile(image.icc);
+        image.icc = std::move(profile.icc);
+        if (!profile.warning.empty()) image.warnings.push_back(std::move(profile.warning));
+    }
     const int orientation = orientation_of(codec);
     take_metadata(codec, orientation, image.metadata);  // finishing frees the markers
     const auto read_pixels = [&] {
@@ -178,12 +198,13 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name,
             uint8_t* row = image.row<uint8_t>(codec.output_scanline);
             JSAMPROW target = cmyk ? inks.data() : row;
             jpeg_read_scanlines(&codec, &target, 1);
-            if (cmyk) cmyk_to_rgb(inks.data(), inverted, image.width, row);
+            if (!cmyk) continue;
+            for (uint8_t& ink : inks) ink ^= static_cast<uint8_t>(flip);
+            profile.to_srgb->apply(inks.data(), row, image.width);
         }
         jpeg_finish_decompress(&codec);
     };
     if (!guarded(jpeg.failure, read_pixels)) throw error();
-    if (!cmyk) image.icc.assign(jpeg.icc, jpeg.icc + jpeg.icc_size);
     return upright(std::move(image), orientation);
 }
 

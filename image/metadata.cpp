@@ -37,6 +37,9 @@ constexpr int kApp1 = 0xE1, kApp13 = 0xED, kComment = 0xFE;
 bool starts_with(Bytes bytes, std::string_view name) {
     return bytes.size() >= name.size() && std::memcmp(bytes.data(), name.data(), name.size()) == 0;
 }
+bool contains(Bytes bytes, std::string_view text) {
+    return std::search(bytes.begin(), bytes.end(), text.begin(), text.end()) != bytes.end();
+}
 std::string text_of(Bytes bytes) {
     return {bytes.begin(), bytes.end()};
 }
@@ -98,6 +101,13 @@ void permute_pixels(const Image& from, int64_t start, int64_t step_x, int64_t st
     }
 }
 
+// Unsigned integers into a TIFF block that has room for them.
+void store(std::span<uint8_t> tiff, size_t at, size_t size, uint32_t value) {
+    const bool big_endian = tiff[0] == 'M';
+    for (size_t i = 0; i < size; ++i, value >>= 8)
+        tiff[big_endian ? at + size - 1 - i : at + i] = static_cast<uint8_t>(value);
+}
+
 // A TIFF block without the name that JPEG puts before it; empty if it is none.
 Bytes tiff_of(Bytes app1) {
     if (starts_with(app1, kExifName)) app1 = app1.subspan(kExifName.size());
@@ -124,10 +134,6 @@ std::vector<uint8_t> upright_exif(std::span<const uint8_t> app1, int orientation
     std::vector<uint8_t> out(bytes.begin(), bytes.end());
     if (out.empty()) return out;
     const TiffBlock tiff{out, out[0] == 'M'};
-    const auto write = [&](size_t at, size_t size, uint32_t value) {
-        for (size_t i = 0; i < size; ++i, value >>= 8)
-            out[tiff.big_endian ? at + size - 1 - i : at + i] = static_cast<uint8_t>(value);
-    };
     // Two entries exchange type, count and value.
     const auto exchange = [&](size_t a, size_t b) {
         if (orientation >= 5 && a != 0 && b != 0)
@@ -137,7 +143,7 @@ std::vector<uint8_t> upright_exif(std::span<const uint8_t> app1, int orientation
     };
     size_t width = 0, height = 0, camera = 0;
     const auto next = for_each_entry(tiff, *tiff.read(4, 4), [&](uint32_t tag, size_t entry) {
-        if (tag == 0x0112) write(entry + 8, 2, 1);
+        if (tag == 0x0112) store(out, entry + 8, 2, 1);
         if (tag == 0x0100) width = entry;
         if (tag == 0x0101) height = entry;
         if (tag == 0x8769) camera = *tiff.read(entry + 8, 4);  // the directory of Exif's own tags
@@ -158,7 +164,7 @@ std::vector<uint8_t> upright_exif(std::span<const uint8_t> app1, int orientation
         if (tag == 0x0201) begin = *tiff.read(entry + 8, 4);
         if (tag == 0x0202) size = *tiff.read(entry + 8, 4);
     });
-    write(*next, 4, 0);
+    store(out, *next, 4, 0);
     if (begin < 8 || begin > out.size() || size > out.size() - begin) return out;
     if (begin + size == out.size())
         out.resize(begin);
@@ -215,7 +221,8 @@ std::vector<PhotoMetadata::Part> jpeg_segments(const PhotoMetadata& metadata) {
     if (!metadata.xmp.empty()) add(part(app1, kXmpName, metadata.xmp));
     for (const auto& kept : metadata.jpeg_segments) add(kept);
     for (const auto& text : metadata.text)
-        add(part(comment, text.keyword == "Comment" ? "" : text.keyword + ": ", text.text));
+        if (text.keyword != "Software" || !contains(metadata.exif, text.text))  // Exif says it
+            add(part(comment, text.keyword == "Comment" ? "" : text.keyword + ": ", text.text));
     return parts;
 }
 
@@ -229,6 +236,129 @@ std::vector<PhotoMetadata::Part> png_chunks(const PhotoMetadata& metadata) {
                             : part("tEXt", text.keyword + '\0', text.text));
     parts.insert(parts.end(), metadata.png_chunks.begin(), metadata.png_chunks.end());
     return parts;
+}
+
+namespace {
+
+constexpr uint32_t kSoftware = 0x0131, kAscii = 2;
+constexpr size_t kEntry = 12;  // tag 2, type 2, count 4, value or its offset 4
+constexpr auto kSourceType = "DigitalSourceType"sv;
+constexpr auto kSourceTypes = "http://cv.iptc.org/newscodes/digitalsourcetype/"sv;
+constexpr auto kTrainedComposite = "compositeWithTrainedAlgorithmicMedia"sv;
+
+std::string also(const std::string& said, const std::string& ours) {
+    if (said.ends_with(ours)) return said;
+    return said.empty() ? ours : said + "; " + ours;
+}
+
+// The text of an entry; nullopt when it is none or lies outside.
+std::optional<std::string> ascii_of(const TiffBlock& tiff, size_t entry) {
+    const size_t count = *tiff.read(entry + 4, 4),
+                 at = count > 4 ? *tiff.read(entry + 8, 4) : entry + 8;
+    if (tiff.read(entry + 2, 2) != kAscii || at > tiff.bytes.size() ||
+        count > tiff.bytes.size() - at)
+        return {};
+    std::string text = text_of(tiff.bytes.subspan(at, count));
+    text.resize(std::min(text.size(), text.find('\0')));
+    text.erase(text.find_last_not_of(' ') + 1);
+    return text;
+}
+
+// Offsets count from the start of the block, so nothing in it may move: the text, and a directory
+// that has one entry more, are appended.
+std::vector<uint8_t> with_software(const std::vector<uint8_t>& exif, const std::string& software) {
+    if (!exif.empty() && tiff_of(exif).size() != exif.size()) return exif;
+    static const std::vector<uint8_t> kNoEntries{'I', 'I', 42, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const std::vector<uint8_t>& old = exif.empty() ? kNoEntries : exif;
+    const TiffBlock tiff{old, old[0] == 'M'};
+    const size_t directory = *tiff.read(4, 4);
+    size_t found = 0, before = 0, entries = 0;
+    const auto next = for_each_entry(tiff, directory, [&](uint32_t tag, size_t entry) {
+        if (tag == kSoftware) found = entry;
+        before += tag < kSoftware;
+        ++entries;
+    });
+    const auto said = found ? ascii_of(tiff, found) : std::optional(""s);
+    if (!next || !tiff.read(*next, 4) || !said || entries == 0xFFFF) return exif;
+    if (said->ends_with(software)) return exif;
+
+    std::vector<uint8_t> out = old;
+    const auto grow = [&out](size_t bytes) {
+        const size_t at = (out.size() + 1) / 2 * 2;  // TIFF wants words
+        out.resize(at + bytes);
+        return at;
+    };
+    const std::string text = also(*said, software);
+    const size_t text_at = grow(text.size() + 1);
+    std::copy(text.begin(), text.end(), out.begin() + std::ptrdiff_t(text_at));
+    if (!found) {
+        const Bytes listed = tiff.bytes.subspan(directory, *next + 4 - directory);
+        const size_t size = listed.size() + kEntry, at = grow(size), split = 2 + kEntry * before;
+        found = at + split;
+        std::copy_n(listed.begin(), split, out.begin() + std::ptrdiff_t(at));
+        std::copy(listed.begin() + std::ptrdiff_t(split), listed.end(),
+                  out.begin() + std::ptrdiff_t(found + kEntry));
+        store(out, at, 2, static_cast<uint32_t>(entries + 1));
+        store(out, 4, 4, static_cast<uint32_t>(at));
+    }
+    store(out, found, 2, kSoftware);
+    store(out, found + 2, 2, kAscii);
+    store(out, found + 4, 4, static_cast<uint32_t>(text.size() + 1));
+    store(out, found + 8, 4, static_cast<uint32_t>(text_at));
+    return out.size() + kExifName.size() <= kMaxSegment ? out : exif;
+}
+
+// rdf:about of the packet's own descriptions; all of them must agree.
+std::string subject_of(const std::string& xmp) {
+    constexpr auto kAbout = "rdf:about="sv;
+    const size_t at = xmp.find(kAbout), begin = at + kAbout.size() + 1;
+    if (at == xmp.npos || begin > xmp.size()) return {};
+    const size_t end = xmp.find(xmp[begin - 1], begin);
+    return end == xmp.npos ? ""s : xmp.substr(begin, end - begin);
+}
+
+std::string with_source_type(std::string xmp) {
+    constexpr auto kEnd = "</rdf:RDF>"sv;
+    if (xmp.empty())
+        xmp =
+            "<?xpacket begin=\"\xEF\xBB\xBF\" id=\"W5M0MpCehiHzreSzNTczkc9d\"?>"
+            "<x:xmpmeta xmlns:x=\"adobe:ns:meta/\">"
+            "<rdf:RDF xmlns:rdf=\"http://www.w3.org/1999/02/22-rdf-syntax-ns#\">"
+            "</rdf:RDF></x:xmpmeta><?xpacket end=\"w\"?>";
+    std::string marked = xmp;
+    if (const size_t said = xmp.find(kSourceType); said != xmp.npos) {
+        const size_t value = xmp.find(kSourceTypes, said), begin = value + kSourceTypes.size();
+        constexpr size_t kNear = 80;  // in the same element
+        if (value == xmp.npos || value - said > kNear) return xmp;
+        const size_t end = xmp.find_first_of("\"'<", begin);
+        if (end == xmp.npos) return xmp;
+        marked.replace(begin, end - begin, kTrainedComposite);
+    } else if (const size_t end = xmp.rfind(kEnd); end != xmp.npos) {
+        marked.insert(end,
+                      "<rdf:Description rdf:about=\"" + subject_of(xmp) +
+                          "\" xmlns:Iptc4xmpExt=\"http://iptc.org/std/Iptc4xmpExt/2008-02-29/\""
+                          " Iptc4xmpExt:" +
+                          std::string(kSourceType) + "=\"" + std::string(kSourceTypes) +
+                          std::string(kTrainedComposite) + "\"/>");
+    }
+    return marked.size() + kXmpName.size() <= kMaxSegment ? marked : xmp;
+}
+
+}  // namespace
+
+void add_provenance(PhotoMetadata& metadata, const Provenance& provenance) {
+    metadata.exif = with_software(metadata.exif, provenance.software);
+    metadata.xmp = with_source_type(std::move(metadata.xmp));
+    auto& texts = metadata.text;
+    const auto software = std::find_if(texts.begin(), texts.end(),
+                                       [](const auto& text) { return text.keyword == "Software"; });
+    if (software != texts.end())
+        software->text = also(software->text, provenance.software);
+    else
+        texts.insert(texts.begin(), {"Software", provenance.software});
+    const PhotoMetadata::Text note{"Comment", provenance.note};
+    if (std::find(texts.begin(), texts.end(), note) == texts.end())
+        texts.insert(texts.begin(), note);
 }
 
 Image upright(Image stored, int orientation) {
@@ -251,6 +381,7 @@ Image upright(Image stored, int orientation) {
                        : Image::make(stored.width, stored.height, stored.channels, stored.bits);
     turned.icc = std::move(stored.icc);
     turned.metadata = std::move(stored.metadata);
+    turned.warnings = std::move(stored.warnings);
     if (exchanged)
         std::swap(turned.metadata.pixels_per_metre_x, turned.metadata.pixels_per_metre_y);
     switch (pixel) {

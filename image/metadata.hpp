@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "image/image.hpp"
 
@@ -30,6 +31,18 @@ void add_png_chunk(PhotoMetadata& metadata, const std::string& chunk,
 // left out. Exif of PNG and the resolution have functions of their own in the codecs.
 std::vector<PhotoMetadata::Part> jpeg_segments(const PhotoMetadata& metadata);
 std::vector<PhotoMetadata::Part> png_chunks(const PhotoMetadata& metadata);
+
+// Where a photo's colours come from.
+struct Provenance {
+    std::string software;  // "lumachrome 0.1.0": ASCII, 4 characters at least
+    std::string note;      // one line more, ASCII
+};
+// Says so where viewers look: Software of Exif (TIFF 6.0, tag 305) and of PNG, a comment, and
+// DigitalSourceType of XMP (IPTC Photo Metadata 2023.2: a composite with what a trained model
+// made). What the photo says already stays: its software is named before ours, its own
+// comments come last, which readers of one comment take. A block that is damaged, or that JPEG
+// could then not hold, is left as it is.
+void add_provenance(PhotoMetadata& metadata, const Provenance& provenance);
 
 // The stored photo turned upright. The value names where stored row 0 and column 0 lie in the
 // upright photo:

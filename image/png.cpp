@@ -270,6 +270,7 @@ class PngEncoder : public RowEncoder {
             png_set_unknown_chunks(writer_.png, writer_.info, chunks_.data(),
                                    static_cast<int>(chunks_.size()));
         png_write_info(writer_.png, writer_.info);
+        png_set_invalid(writer_.png, writer_.info, PNG_INFO_eXIf);  // else again at the end
         if (std::endian::native == std::endian::little) png_set_swap(writer_.png);
     }
 

@@ -45,6 +45,8 @@ void resize_row(const float* in, const ResizeAxis& columns, int64_t channels, fl
             return resize_row<2>(in, columns, channels, out);
         case 3:
             return resize_row<3>(in, columns, channels, out);
+        case 4:
+            return resize_row<4>(in, columns, channels, out);
         default:
             return resize_row<0>(in, columns, channels, out);
     }

@@ -42,6 +42,10 @@ struct ResizeAxis {
 struct RowRange {
     int64_t begin = 0, end = 0;
 };
+struct RowSpan {  // rows that lie behind each other
+    const float* data = nullptr;
+    int64_t count = 0;
+};
 
 // The same for a picture that comes and goes in rows, from top to bottom: no more is held than the
 // rows which the next ones need. Rows in any portions give the same bits.

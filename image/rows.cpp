@@ -39,35 +39,54 @@ void LumaRows::next(const Exec& exec, int64_t count, float* out) {
     }
 }
 
-ColorRows::ColorRows(const Image& photo, int64_t ab_height, int64_t ab_width, float saturation)
+ColorRows::Guide::Guide(const Image& photo, int64_t height, int64_t grid_width)
+    : width(grid_width), luma(photo, height, width), lines(height, width) {}
+
+ColorRows::ColorRows(const Image& photo, int64_t ab_height, int64_t ab_width, float saturation,
+                     ChromaUpsampling upsampling)
     : photo_(photo),
       ab_width_(ab_width),
       saturation_(saturation),
       block_(block_of(photo)),
       row_bytes_(merged(photo).row_bytes()),
-      resizer_({ab_height, ab_width, 2}, photo.height, photo.width),
+      guide_(upsampling == ChromaUpsampling::edge_aware && ab_height < photo.height &&
+                     ab_width < photo.width
+                 ? std::make_unique<Guide>(photo, ab_height, ab_width)
+                 : nullptr),
+      resizer_({ab_height, ab_width, guide_ ? 4 : 2}, photo.height, photo.width),
       merged_(static_cast<size_t>(block_ * row_bytes_)) {}
 
+RowSpan ColorRows::Guide::push(const Exec& exec, RowSpan ab) {
+    cell_luma.resize(static_cast<size_t>(ab.count * width));
+    luma.next(exec, ab.count, cell_luma.data());
+    return lines.push(exec, ab.data, cell_luma.data(), ab.count);
+}
+
 void ColorRows::push(const Exec& exec, const float* ab, int64_t rows, const Sink& sink) {
-    const int64_t width = photo_.width;
     // In portions, because the resizer widens what it is given; ab has half the photo's rows or
     // less.
     const int64_t portion = std::max<int64_t>(1, block_ / 2);
     for (int64_t done = 0; done < rows; done += portion) {
-        const RowRange ready =
-            resizer_.push(exec, ab + done * ab_width_ * 2, std::min(portion, rows - done));
-        for (int64_t begin = ready.begin; begin < ready.end; begin += block_) {
-            const int64_t count = std::min(block_, ready.end - begin);
-            parallel_for(exec, count, [&](int64_t i) {
-                float* const chroma = scratch<float>(3 * width);
-                float* const luma = chroma + 2 * width;
-                resizer_.make(begin + i, chroma);
-                luma_row(photo_, begin + i, luma);
-                merge_row(photo_, begin + i, luma, chroma, saturation_,
-                          merged_.data() + i * row_bytes_);
-            });
-            sink(merged_.data(), count);
-        }
+        RowSpan cells{ab + done * ab_width_ * 2, std::min(portion, rows - done)};
+        if (guide_) cells = guide_->push(exec, cells);
+        merge(exec, resizer_.push(exec, cells.data, cells.count), sink);
+    }
+}
+
+void ColorRows::merge(const Exec& exec, RowRange rows, const Sink& sink) {
+    const int64_t width = photo_.width;
+    for (int64_t begin = rows.begin; begin < rows.end; begin += block_) {
+        const int64_t count = std::min(block_, rows.end - begin);
+        parallel_for(exec, count, [&](int64_t i) {
+            float* const luma = scratch<float>(7 * width);
+            float *const chroma = luma + width, *const lines = chroma + 2 * width;
+            luma_row(photo_, begin + i, luma);
+            resizer_.make(begin + i, guide_ ? lines : chroma);
+            if (guide_) read_lines(lines, luma, width, chroma);
+            merge_row(photo_, begin + i, luma, chroma, saturation_,
+                      merged_.data() + i * row_bytes_);
+        });
+        sink(merged_.data(), count);
     }
 }
 

@@ -7,8 +7,10 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <vector>
 
+#include "image/chroma_lines.hpp"
 #include "image/color.hpp"
 #include "image/resize.hpp"
 
@@ -32,15 +34,22 @@ class LumaRows {
     RowRange ready_;
 };
 
-// merge_luma_chroma(photo, luma(photo), resize(ab, photo's size), saturation), in the order in
-// which a network gives its ab. The photo must outlive it.
+// How the network's ab comes to the photo's size.
+enum class ChromaUpsampling {
+    edge_aware,  // by chroma_lines.hpp, when ab is smaller than the photo both ways
+    bilinear     // resize(ab, photo's size)
+};
+
+// merge_luma_chroma(photo, luma(photo), ab at the photo's size, saturation), in the order in which
+// a network gives its ab. The photo must outlive it.
 class ColorRows {
   public:
     // `count` rows of the image with the header merged(photo), valid during the call.
     using Sink = std::function<void(const uint8_t* rows, int64_t count)>;
 
     // ab [ab_height,ab_width,2] f32 in Lab units.
-    ColorRows(const Image& photo, int64_t ab_height, int64_t ab_width, float saturation);
+    ColorRows(const Image& photo, int64_t ab_height, int64_t ab_width, float saturation,
+              ChromaUpsampling upsampling);
     ColorRows(const ColorRows&) = delete;
     ColorRows& operator=(const ColorRows&) = delete;
 
@@ -49,12 +58,24 @@ class ColorRows {
     void push(const Exec& exec, const float* ab, int64_t rows, const Sink& sink);
 
   private:
+    struct Guide {
+        Guide(const Image& photo, int64_t height, int64_t width);
+        RowSpan push(const Exec& exec, RowSpan ab);
+
+        int64_t width;
+        LumaRows luma;  // of the cells
+        ChromaLines lines;
+        std::vector<float> cell_luma;
+    };
+    void merge(const Exec& exec, RowRange rows, const Sink& sink);
+
     const Image& photo_;
     int64_t ab_width_;
     float saturation_;
-    int64_t block_, row_bytes_;  // of the result
-    RowResizer resizer_;
-    std::vector<uint8_t> merged_;  // block_ rows of the result
+    int64_t block_, row_bytes_;     // of the result
+    std::unique_ptr<Guide> guide_;  // null: bilinear
+    RowResizer resizer_;            // of ab or, with a guide, of its lines
+    std::vector<uint8_t> merged_;   // block_ rows of the result
 };
 
 }  // namespace lumachrome

@@ -1,7 +1,7 @@
 // A photo in, a colour photo out: the network with what surrounds it.
 //
 //   photo -> luma, shrunk to the network's size, mean subtracted -> ab at half that size
-//         -> enlarged to full size -> merged with the photo's own luma
+//         -> enlarged to full size along the photo's edges -> merged with the photo's own luma
 //
 // Rows pass through from top to bottom: of a tall photo neither floats nor the result are ever held
 // as a whole.
@@ -21,9 +21,11 @@
 namespace lumachrome {
 
 struct ColorizeSettings {
-    int64_t size = 0;               // shorter side of the network's input, pixels; 0: auto
-    bool full = false;              // the network runs at the photo's own size
-    double saturation = 1;          // factor on the predicted chroma
+    int64_t size = 0;       // shorter side of the network's input, pixels; 0: auto
+    bool full = false;      // the network runs at the photo's own size
+    double saturation = 1;  // factor on the predicted chroma
+    ChromaUpsampling upsampling = ChromaUpsampling::edge_aware;
+    bool two_scale = false;         // tint from a pass at the automatic size (image/two_scale.hpp)
     int64_t max_memory = 0;         // bytes that the process may use; 0: no limit
     bool naive = false;             // the network as training runs it, with the definitions' loops
     std::vector<Style> styles;      // global features of other photos
@@ -72,6 +74,10 @@ class Colorizer {
     Colorizer(const std::string& weights_path, const Exec& exec);
     Colorizer(std::unique_ptr<ColorNet> net, Metadata metadata, const Exec& exec);
 
+    // Another with the same weights, for photos that are coloured at the same time: the network's
+    // runs, on so many threads each, do not wait for each other. On the CPU.
+    std::unique_ptr<Colorizer> twin(int threads);
+
     const Metadata& metadata() const { return metadata_; }
     const Spec& spec() const { return spec_; }
     const Exec& exec() const { return exec_; }
@@ -89,7 +95,7 @@ class Colorizer {
     std::vector<SceneScore> classify(const Image& photo);
 
     // The same in two halves, for many styles of one photo: of the settings, the first takes the
-    // size, the second the rest. Whole maps are kept, so memory grows with the size.
+    // size, the second the rest but two_scale. Whole maps are kept, so memory grows with the size.
     PhotoFeatures features(const Image& photo, const ColorizeSettings& settings = {});
     Colorization colorize(const Image& photo, const PhotoFeatures& features,
                           const ColorizeSettings& settings, const ColorRows::Sink& rows);
@@ -103,6 +109,7 @@ class Colorizer {
     GlobalView global_view(const Image& photo);
 
   private:
+    Colorizer(const Colorizer& other, const Exec& exec);
     // Rows of the colours [.,W/2,2] in 0..1 to `color`; returns the logits, undefined without a
     // class head or with a style [1,G], which takes the place of the photo's own.
     using ColorSink = std::function<void(const float* color, int64_t rows)>;
@@ -112,6 +119,8 @@ class Colorizer {
                      const ColorSink& color);
     Tensor run_on_gpu(const Image& photo, const NetworkSize& size, const Tensor& style,
                       const ColorSink& color);
+    // ab [H/2,W/2,2] in Lab units.
+    Tensor whole_ab(const Image& photo, const NetworkSize& size, bool naive, const Tensor& style);
     Tensor style_of(const GlobalView& own, const ColorizeSettings& settings);
     Inference& inference();
     bool on_gpu() const { return exec_.device.kind == Device::cuda; }

@@ -6,9 +6,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -51,15 +54,40 @@ bool exists(const std::string& path) {  // a dangling link too
     return std::filesystem::exists(std::filesystem::symlink_status(path, error));
 }
 
-// Ends in .tmpPROCESS-TIME, as AtomicFile makes it.
-bool is_temporary(const std::string& name) {
-    const size_t mark = name.rfind(kTemporary);
-    if (mark == name.npos || mark == 0) return false;
-    const std::string numbers = name.substr(mark + kTemporary.size());
-    const size_t dash = numbers.find('-');
-    return dash != numbers.npos && dash > 0 && dash + 1 < numbers.size() &&
-           numbers.find_first_not_of("0123456789") == dash &&
-           numbers.find_first_not_of("0123456789", dash + 1) == numbers.npos;
+// NAME.tmpPROCESS-TIME, as AtomicFile makes it.
+struct Temporary {
+    std::string name;
+    pid_t process = 0;
+};
+std::optional<Temporary> temporary_of(const std::string& file) {
+    const size_t mark = file.rfind(kTemporary);
+    if (mark == file.npos || mark == 0) return {};
+    Temporary temporary{file.substr(0, mark)};
+    const char* const end = file.data() + file.size();
+    int64_t time = 0;
+    const auto process =
+        std::from_chars(file.data() + mark + kTemporary.size(), end, temporary.process);
+    if (process.ec != std::errc{} || process.ptr == end || *process.ptr != '-') return {};
+    const auto number = std::from_chars(process.ptr + 1, end, time);
+    if (number.ec != std::errc{} || number.ptr != end || time < 0 || temporary.process <= 0)
+        return {};
+    return temporary;
+}
+
+bool lives(pid_t process) {
+    return ::kill(process, 0) == 0 || errno != ESRCH;
+}
+
+void remove_temporaries(const std::string& folder,
+                        const std::function<bool(const Temporary&)>& abandoned) {
+    std::error_code error;
+    std::vector<std::filesystem::path> found;
+    for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end;
+         at.increment(error)) {
+        const auto temporary = temporary_of(at->path().filename().string());
+        if (temporary && abandoned(*temporary)) found.push_back(at->path());
+    }
+    for (const std::filesystem::path& path : found) std::filesystem::remove(path, error);
 }
 
 UsageError exists_already(const std::string& path) {
@@ -141,9 +169,15 @@ void AtomicFile::write(std::span<const uint8_t> bytes) {
     write_all(fd_, bytes, path_);
 }
 
-void AtomicFile::commit() {
-    if (::fsync(fd_) != 0 || ::close(std::exchange(fd_, -1)) != 0)
+int64_t AtomicFile::sync() {
+    struct stat info {};
+    if (::fsync(fd_) != 0 || ::fstat(fd_, &info) != 0 || ::close(std::exchange(fd_, -1)) != 0)
         throw ResourceError(path_ + ": cannot write: " + reason());
+    return int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+}
+
+void AtomicFile::commit() {
+    if (fd_ >= 0) sync();
     // link() refuses an existing target, so a file that appeared meanwhile is not lost either.
     // File systems without links (FAT, some network ones) get rename(), which does not.
     const bool linked = !overwrite_ && ::link(temporary_.c_str(), path_.c_str()) == 0;
@@ -168,12 +202,15 @@ void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, 
 }
 
 void remove_abandoned(const std::string& folder) {
-    std::error_code error;
-    std::vector<std::filesystem::path> found;
-    for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end;
-         at.increment(error))
-        if (is_temporary(at->path().filename().string())) found.push_back(at->path());
-    for (const std::filesystem::path& path : found) std::filesystem::remove(path, error);
+    remove_temporaries(folder, [](const Temporary&) { return true; });
+}
+
+void remove_abandoned(const std::string& folder, const std::set<std::string>& names) {
+    // Where processes are few, as in a container, a dead one's number may be ours by now.
+    remove_temporaries(folder, [&](const Temporary& temporary) {
+        return names.contains(temporary.name) &&
+               (temporary.process == ::getpid() || !lives(temporary.process));
+    });
 }
 
 }  // namespace lumachrome

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,7 +33,10 @@ class AtomicFile {
     AtomicFile& operator=(const AtomicFile&) = delete;
 
     void write(std::span<const uint8_t> bytes);
-    void commit();  // once, after the last write
+    // The contents are on the disk, under a temporary name still. Returns the time that the file
+    // bears from now on: nanoseconds since 1970.
+    int64_t sync();
+    void commit();  // once, after the last write; syncs where that was not done
 
   private:
     std::string path_, temporary_;
@@ -45,5 +49,8 @@ void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, 
 
 // Removes what killed processes left of their atomic files. Only for a folder where nobody writes.
 void remove_abandoned(const std::string& folder);
+// The same for files of these names only, before this process writes them; what belongs to another
+// process that still lives stays.
+void remove_abandoned(const std::string& folder, const std::set<std::string>& names);
 
 }  // namespace lumachrome

@@ -13,26 +13,29 @@ struct ClassifyOptions : PhotoOptions {
 
 int run_classify(const ClassifyOptions& options, Console& console) {
     const Exec exec = exec_for(options, console);
-    const std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive);
+    const std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive, console);
     const std::string weights = options.weights.empty() ? default_model_path() : options.weights;
     Colorizer colorizer(weights, exec);
     if (!colorizer.spec().has_class_head())
         throw ModelError(weights + ": this model has no class head");
 
     Json::Array images;
-    const int code = for_each_photo(photos, 1, console, images, [&](size_t photo, Json& record) {
-        const auto scores =
-            colorizer.classify(read_image(photos[photo].path, {.max_pixels = options.max_pixels}));
+    const Tally tally = for_each_photo(photos, 1, console, images, [&](size_t photo, Json& record) {
+        const Image image =
+            read_image(photos[photo].path, {.max_pixels = options.max_pixels}, exec);
+        set_warnings(record, image);
+        const auto scores = colorizer.classify(image);
         record.set("scene", scene_json(scores, options.top));
         console.print(photos[photo].path);
         for (size_t i = 0; i < scores.size() && static_cast<int64_t>(i) < options.top; ++i)
             console.print(format("  %5.1f %%  ", 100 * scores[i].probability) + scores[i].label);
+        return Outcome::done;
     });
     Json summary;
     summary.set("images", std::move(images));
     summary.set("device", exec.device.str());
     console.result(summary);
-    return code;
+    return tally.code;
 }
 
 }  // namespace

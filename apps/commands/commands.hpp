@@ -65,6 +65,7 @@ void add_network_options(OptionTable& table, NetworkOptions& options);  // dropo
 
 void add_weights_option(OptionTable& table, std::string& path);
 void add_size_option(OptionTable& table, ColorizeSettings& settings);
+void add_chroma_options(OptionTable& table, ColorizeSettings& settings);
 void add_path_option(OptionTable& table, bool& simple);
 
 }  // namespace lumachrome

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "apps/commands/commands.hpp"
+#include "image/profile.hpp"
 #include "model/default_model.hpp"
 #include "tensor/cuda.hpp"
 #include "tensor/error.hpp"
@@ -119,6 +120,8 @@ int run_doctor(const RunOptions& options, Console& console) {
     json.set("threads", exec_for(options, console).threads);
     json.set("affinity", affinity());
     json.set("openmp", format("%d", _OPENMP));
+    json.set("color_profiles", color_management().empty() ? "not built: photos are taken as sRGB"
+                                                          : color_management());
     json.set("cuda", cuda::versions().empty() ? "not built: this version computes on the CPU"
                                               : cuda::versions());
     json.set("gpu", gpus());

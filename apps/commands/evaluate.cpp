@@ -265,6 +265,7 @@ Command evaluate_command() {
         .excludes({"--weights", "--max-rmse-ab"});
     command.add("--classes", options.classes, "Print every scene, not only the best and the worst");
     add_size_option(command, options.settings);
+    add_chroma_options(command, options.settings);
     add_path_option(command, options.settings.naive);
     command.add("--limit", options.limit, "Only the first N photos; 0: all").at_least(0);
     command.add("--seed", options.seed, "Of scenes:N");

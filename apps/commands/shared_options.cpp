@@ -6,8 +6,11 @@
 namespace lumachrome {
 
 void add_run_options(OptionTable& table, RunOptions& options) {
-    table.add("--device", options.device, "auto, cpu, cuda or cuda:N");
-    table.add("--threads", options.threads, "Threads; 0: as many as cores").within(0, 1024);
+    // Up to rounding.
+    table.add("--device", options.device, "auto, cpu, cuda or cuda:N").same_result();
+    table.add("--threads", options.threads, "Threads; 0: as many as cores")
+        .within(0, 1024)
+        .same_result();
 }
 
 void add_precision_option(OptionTable& table, RunOptions& options) {
@@ -19,11 +22,14 @@ void add_precision_option(OptionTable& table, RunOptions& options) {
 }
 
 void add_photo_options(OptionTable& table, PhotoOptions& options) {
-    table.add("INPUT", options.inputs, "Photos, folders, quoted patterns, - for stdin").required();
-    table.add("-r,--recursive", options.recursive, "Look into folders of folders");
+    table.add("INPUT", options.inputs, "Photos, folders, quoted patterns, - for stdin")
+        .required()
+        .same_result();
+    table.add("-r,--recursive", options.recursive, "Look into folders of folders").same_result();
     add_weights_option(table, options.weights);
     table.add("--max-pixels", options.max_pixels, "Refuse larger photos by their header")
-        .at_least(1);
+        .at_least(1)
+        .same_result();
 }
 
 void add_network_options(OptionTable& table, NetworkOptions& options) {
@@ -39,7 +45,9 @@ void add_network_options(OptionTable& table, NetworkOptions& options) {
 }
 
 void add_weights_option(OptionTable& table, std::string& path) {
-    table.add("--weights", path, "Checkpoint (.safetensors) instead of the default model");
+    // The file's contents decide, whatever its name.
+    table.add("--weights", path, "Checkpoint (.safetensors) instead of the default model")
+        .same_result();
 }
 
 void add_size_option(OptionTable& table, ColorizeSettings& settings) {
@@ -55,7 +63,23 @@ void add_size_option(OptionTable& table, ColorizeSettings& settings) {
     table
         .add("--size", Setter(set),
              "Shorter side of what the network sees: N, auto (176 at most) or full")
-        .shown_as("N|auto|full");
+        .shown_as("N|auto|full")
+        .by_default("auto");
+}
+
+void add_chroma_options(OptionTable& table, ColorizeSettings& settings) {
+    table
+        .add(
+            "--chroma-upsampling",
+            [&settings](const std::string& word) {
+                settings.upsampling =
+                    word == "bilinear" ? ChromaUpsampling::bilinear : ChromaUpsampling::edge_aware;
+            },
+            "edge-aware: colours keep to the photo's edges (default); or bilinear")
+        .one_of({"edge-aware", "bilinear"})
+        .by_default("edge-aware");
+    table.add("--two-scale", settings.two_scale,
+              "With a large --size: details from there, tint from a pass at the automatic size");
 }
 
 void add_path_option(OptionTable& table, bool& simple) {
@@ -63,7 +87,8 @@ void add_path_option(OptionTable& table, bool& simple) {
         .add(
             "--path", [&simple](const std::string& word) { simple = word == "simple"; },
             "fast, or simple: the definitions' own loops, to check the fast ones against")
-        .one_of({"fast", "simple"});
+        .one_of({"fast", "simple"})
+        .by_default("fast");
 }
 
 }  // namespace lumachrome

@@ -18,28 +18,30 @@ int run_style(const StyleCommandOptions& options, Console& console) {
         throw UsageError(options.output +
                          ": a style's name ends in .style, so that --style knows it");
     const Exec exec = exec_for(options, console);
-    const std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive);
+    const std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive, console);
     Colorizer colorizer(options.weights.empty() ? default_model_path() : options.weights, exec);
 
     std::vector<Style> styles;
     Json::Array images;
-    const int code = for_each_photo(photos, 1, console, images, [&](size_t i, Json& record) {
-        const GlobalView view =
-            colorizer.global_view(read_image(photos[i].path, {.max_pixels = options.max_pixels}));
+    const Tally tally = for_each_photo(photos, 1, console, images, [&](size_t i, Json& record) {
+        const Image photo = read_image(photos[i].path, {.max_pixels = options.max_pixels}, exec);
+        set_warnings(record, photo);
+        const GlobalView view = colorizer.global_view(photo);
         record.set("scene", scene_json(view.scene, 1));
         styles.push_back({view.style, 1.0 / double(photos.size())});
+        return Outcome::done;
     });
     Json summary;
-    if (code == kOk) {
+    if (tally.code == kOk) {
         const Tensor mean = mix(Tensor::zeros(styles[0].features.shape()), styles);
         write_style(options.output, mean, colorizer.weights_sha256(), options.overwrite);
-        console.note(format("%zu photo%s -> ", photos.size(), photos.size() == 1 ? "" : "s") +
+        console.note(counted(static_cast<int64_t>(photos.size()), "photo") + " -> " +
                      options.output);
         summary.set("style", options.output);
     }
     summary.set("images", std::move(images));
     console.result(summary);
-    return code;
+    return tally.code;
 }
 
 }  // namespace
@@ -50,8 +52,7 @@ Command style_command() {
         .summary = "the mood of photos, as a small file",
         .description = "Keeps the global features of photos, their mean if there are several, for "
                        "colorize --style.",
-        .examples = "  lumachrome style beach1.jpg beach2.jpg -o beach.style\n"
-                    "  lumachrome colorize grandma.jpg --style beach.style:0.7",
+        .examples = "  lumachrome style beach1.jpg beach2.jpg -o beach.style",
     });
     StyleCommandOptions& options = command.runs(run_style);
     add_run_options(command, options);

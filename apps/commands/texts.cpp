@@ -29,7 +29,7 @@ Command man_command() {
         .name = "man",
         .summary = "the manual page",
         .description = "Writes the manual page, as man(1) reads it.",
-        .examples = "  lumachrome man | man -l -",
+        .examples = "  lumachrome man > lumachrome.1",
     });
     command.runs(run_man);
     return command;
@@ -40,7 +40,8 @@ Command completions_command() {
         .name = "completions",
         .summary = "what a shell completes",
         .description = "Writes a script for a shell to complete commands, options and their words.",
-        .examples = "  source <(lumachrome completions bash)\n"
+        .examples = "  lumachrome completions bash > "
+                    "~/.local/share/bash-completion/completions/lumachrome\n"
                     "  lumachrome completions fish > ~/.config/fish/completions/lumachrome.fish",
     });
     CompletionsOptions& options = command.runs(run_completions);

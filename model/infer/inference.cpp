@@ -76,9 +76,9 @@ Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
         network.visit([&](const std::string& name, Parameter& p) { names[&p] = name; });
         const std::string middle = "mid." + std::to_string(network.mid.size());
         network.observe = [&](const std::string& stage, const Var& value) {
-            if (stage == middle) middle_ = value.node;
-            if (stage == "global.fc2") semantics_ = value.node;
-            if (stage == "global.fc3") style_ = value.node;
+            if (stage == middle) cuts_.middle = value.node;
+            if (stage == "global.fc2") cuts_.semantics = value.node;
+            if (stage == "global.fc3") cuts_.style = value.node;
         };
         const auto define = [&](Tape&, std::span<const Var> in) {
             const ColorNet::Output output = network(in[0], in[use_global_ ? 1 : 0]);
@@ -92,8 +92,8 @@ Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
         graph = trace(define, shapes, names);
     }
     graph_ = run_passes(std::move(graph), options_.passes);
-    photo_ = graph_.inputs[0];
-    if (use_global_) copy_ = graph_.inputs[1];
+    cuts_.photo = graph_.inputs[0];
+    if (use_global_) cuts_.copy = graph_.inputs[1];
     if (exec_.device.kind == Device::cuda) {
         graph_ = fuse_flatten(std::move(graph_));
         return;
@@ -104,6 +104,17 @@ Inference::Inference(ColorNet net, const Exec& exec, InferenceOptions options)
         if (prepare_linear(graph_, node, exec_, weights_))
             graph_.values[size_t(node.inputs[1])].constant = {};
 }
+
+Inference::Inference(const Inference& other, const Exec& exec)
+    : exec_(exec),
+      options_(other.options_),
+      global_size_(other.global_size_),
+      use_global_(other.use_global_),
+      has_class_head_(other.has_class_head_),
+      graph_(other.graph_),
+      cuts_(other.cuts_),
+      weights_(other.weights_),
+      limit_(other.limit_) {}
 
 void Inference::limit_memory(int64_t process_bytes) {
     if (process_bytes != limit_) ready_.clear();
@@ -124,11 +135,11 @@ Graph Inference::graph_at(int64_t height, int64_t width, int64_t photos, Part pa
     const auto part_of = [&](std::vector<int> inputs, std::vector<int> outputs) {
         std::vector<Shape> shapes;
         for (int value : inputs)
-            if (value == photo_)
+            if (value == cuts_.photo)
                 shapes.push_back({photos, height, width, 1});
-            else if (value == copy_)
+            else if (value == cuts_.copy)
                 shapes.push_back({photos, global_size_, global_size_, 1});
-            else if (value == middle_)
+            else if (value == cuts_.middle)
                 shapes.push_back({photos, height / kStride, width / kStride, channels(value)});
             else
                 shapes.push_back({photos, channels(value)});
@@ -140,16 +151,16 @@ Graph Inference::graph_at(int64_t height, int64_t width, int64_t photos, Part pa
     const int color = graph_.outputs[0];
     switch (part) {
         case Part::global: {
-            std::vector<int> outputs{style_, semantics_};
+            std::vector<int> outputs{cuts_.style, cuts_.semantics};
             if (gives_logits()) outputs.push_back(graph_.outputs[1]);
-            return part_of({copy_}, std::move(outputs));
+            return part_of({cuts_.copy}, std::move(outputs));
         }
         case Part::styled:
-            return part_of(with(photo_, style_), {color});
+            return part_of(with(cuts_.photo, cuts_.style), {color});
         case Part::middle:
-            return part_of({photo_}, {middle_});
+            return part_of({cuts_.photo}, {cuts_.middle});
         case Part::tail:
-            return part_of(with(middle_, style_), {color});
+            return part_of(with(cuts_.middle, cuts_.style), {color});
         case Part::whole:
             break;
     }

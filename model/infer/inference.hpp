@@ -31,6 +31,9 @@ class Inference {
     // A copy of the network shares its weights; of one that nobody else holds, no weight is in
     // memory twice for long.
     Inference(ColorNet net, const Exec& exec, InferenceOptions options = {});
+    // Another for the same network, to run beside `other`: with plans of its own and the same
+    // weights. On the CPU.
+    Inference(const Inference& other, const Exec& exec);
 
     // For a photo of height x width, multiples of 8. Inputs: the photo [1,H,W,1], and its copy
     // [1,S,S,1] unless that is the same or the network has no global branch. Outputs: colours
@@ -59,8 +62,9 @@ class Inference {
     int64_t global_size_;
     bool use_global_, has_class_head_;
     Graph graph_;  // at some size, before the passes that depend on it
-    // Its values at which the parts meet; -1 where there are none.
-    int photo_, copy_ = -1, middle_ = -1, style_ = -1, semantics_ = -1;
+    struct Cuts {  // values of the graph at which the parts meet; -1 where there are none
+        int photo = -1, copy = -1, middle = -1, style = -1, semantics = -1;
+    } cuts_;
     PackedWeights weights_;
     int64_t limit_ = 0;
 

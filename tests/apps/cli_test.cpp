@@ -7,7 +7,7 @@
 #include "tensor/file.hpp"
 #include "tensor/json.hpp"
 #include "tests/apps/hostile.hpp"
-#include "tests/apps/process.hpp"
+#include "tests/apps/place.hpp"
 
 using namespace lumachrome;
 namespace fs = std::filesystem;
@@ -20,32 +20,6 @@ constexpr double kMostSeconds = 20,
 #else
 constexpr double kMostSeconds = 1, kMostMib = 200;
 #endif
-
-void write_bytes(const std::string& path, const Bytes& bytes) {
-    write_file_atomic(path, bytes, true);
-}
-
-// A folder with a network that nobody trained and two photos.
-struct Place : TemporaryFolder {
-    const TemporaryFolder& here = *this;
-    std::string weights = here / "tiny.safetensors";
-    std::string photo = here / "photo.png", other = here / "other.jpg";
-
-    Place() {
-        Spec spec = preset("tiny");
-        spec.classes = 3;
-        spec.class_names = {"desert", "forest", "sea"};
-        ColorNet net(spec, 1);
-        write_tensor_file(weights, model_file(net, {{"licence", "CC0-1.0"}}), true);
-        write_image(photo, striped(41, 30), true);
-        write_image(other, striped(24, 24), true);
-    }
-    Finished colorize(std::vector<std::string> words,
-                      const std::string& input = "/dev/null") const {
-        words.insert(words.begin(), {"colorize", "--weights", weights});
-        return run(std::move(words), input);
-    }
-};
 
 void check_keys(const Json& json, const std::vector<std::string>& keys) {
     for (const std::string& key : keys) {
@@ -119,9 +93,9 @@ TEST_CASE("metadata travels unless it is not wanted, and photos in colour can be
     Image photo = striped(24, 16);
     photo.metadata.text = {{"Comment", "Oma, 1931"}};
     write_image(place / "oma.png", photo, true);
-    REQUIRE(place.colorize({place / "oma.png", "-o", place / "oma.jpg"}).code == 0);
+    REQUIRE(place.colorize({place / "oma.png", "-o", place / "oma.jpg", "--no-mark"}).code == 0);
     CHECK(read_image(place / "oma.jpg").metadata == photo.metadata);
-    REQUIRE(place.colorize({place / "oma.png", "--strip-metadata"}).code == 0);
+    REQUIRE(place.colorize({place / "oma.png", "--strip-metadata", "--no-mark"}).code == 0);
     CHECK(read_image(place / "oma-color.png").metadata == PhotoMetadata{});
 
     Image colored = Image::make(16, 16, 3, 8);

@@ -138,6 +138,31 @@ TEST_CASE("every command describes itself completely and without contradictions"
     CHECK(commands.contains("train"));
 }
 
+TEST_CASE("what decides a result is every option that does not say otherwise, as it is in effect") {
+    const auto decided = [](std::vector<std::string> words) {
+        words.insert(words.begin(), "colorize");
+        return parse(std::move(words)).decided.dump();
+    };
+    const std::string plain = decided({"photo.png"});
+    const Json json = Json::parse(plain);
+    CHECK(json.at("--size").string() == "auto");
+    CHECK(json.at("--saturation").string() == "1");
+    CHECK(json.find("--threads") == nullptr);
+    CHECK(json.find("INPUT") == nullptr);
+    // Said otherwise, or about other things.
+    CHECK(decided({"other.png", "--saturation", "1.0", "--size", "auto", "--threads", "3",
+                   "--overwrite", "-o", "out/", "--quiet"}) == plain);
+    for (const std::vector<std::string>& more : {std::vector<std::string>{"--saturation", "1.0001"},
+                                                 {"--size", "full"},
+                                                 {"--strip-metadata"},
+                                                 {"--quality", "90"},
+                                                 {"--path", "simple"}}) {
+        std::vector<std::string> words = {"photo.png"};
+        words.insert(words.end(), more.begin(), more.end());
+        CHECK(decided(words) != plain);
+    }
+}
+
 TEST_CASE("the examples of every command are requests that it understands") {
     for (const Command& command : all_commands()) {
         std::istringstream lines(command.text.examples);

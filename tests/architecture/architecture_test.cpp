@@ -72,6 +72,7 @@ TEST_CASE("third-party names appear in one file each, and in no header") {
         {"Eigen/", {"tensor/gemm_cpu.cpp"}}, {"nlohmann/", {"tensor/json.cpp"}},
         {"png.h", {"image/png.cpp"}},        {"jpeglib.h", {"image/jpeg.cpp"}},
         {"CLI/", {"apps/cli.cpp"}},          {"mpi.h", {"train/distributed/mpi.cpp"}},
+        {"lcms2.h", {"image/profile_lcms2.cpp"}},
     };
     for (const fs::path& file : code_files())
         for (const std::string& include : includes(text_of(file))) {

@@ -147,6 +147,20 @@ TEST_CASE("the naive path gives the same photo, and any number of threads the sa
     CHECK(largest <= 1);
 }
 
+TEST_CASE("two scales change a large pass only, with the same bits on any number of threads") {
+    const Image photo = random_photo(300, 240, 3, 8);
+    const auto colored = [&](int64_t size, bool two_scale, int threads) {
+        ColorizeSettings settings;
+        settings.size = size;
+        settings.two_scale = two_scale;
+        return tiny_colorizer(threads).colorize(photo, settings).image.bytes;
+    };
+    const auto both = colored(232, true, 1);
+    CHECK(both != colored(232, false, 1));
+    CHECK(both == colored(232, true, 4));
+    for (const int64_t size : {0, 96}) CHECK(colored(size, true, 1) == colored(size, false, 1));
+}
+
 TEST_CASE("network sizes are multiples of 8 and keep the aspect where they can") {
     const auto size = [](int64_t h, int64_t w, int64_t s, bool full = false) {
         ColorizeSettings settings;

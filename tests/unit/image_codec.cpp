@@ -15,7 +15,10 @@
 #include <functional>
 #include <random>
 
+#include "image/color.hpp"
 #include "image/metadata.hpp"
+#include "image/profile.hpp"
+#include "unit/icc_profiles.hpp"
 #include "unit/image_fixtures.hpp"
 
 using namespace lumachrome;
@@ -73,7 +76,7 @@ Bytes make_png(int width, int height, int bits, int color_type, bool interlaced,
 struct JpegSettings {
     J_COLOR_SPACE in = JCS_RGB, stored = JCS_YCbCr;
     bool progressive = false, adobe = true, half_chroma = false, arithmetic = false;
-    Bytes app1 = {};
+    Bytes app1 = {}, icc = {};
 };
 
 // `image` gives the bytes only; its channels are those of settings.in (4 for CMYK).
@@ -102,6 +105,9 @@ Bytes make_jpeg(const Image& image, const JpegSettings& settings = {}) {
     if (!settings.app1.empty())
         jpeg_write_marker(&codec, JPEG_APP0 + 1, settings.app1.data(),
                           static_cast<unsigned>(settings.app1.size()));
+    if (!settings.icc.empty())
+        jpeg_write_icc_profile(&codec, settings.icc.data(),
+                               static_cast<unsigned>(settings.icc.size()));
     for (int64_t y = 0; y < image.height; ++y) {
         JSAMPROW row = const_cast<uint8_t*>(image.row<uint8_t>(y));
         jpeg_write_scanlines(&codec, &row, 1);
@@ -283,7 +289,21 @@ TEST_CASE("image: JPEG colour spaces, subsampling, progressive and arithmetic co
                 inks.bytes[i] = adobe ? light : static_cast<uint8_t>(255 - light);
             }
             const Bytes bytes = make_jpeg(inks, {.in = JCS_CMYK, .stored = stored, .adobe = adobe});
-            CHECK(largest_difference(decode(bytes, "cmyk"), rgb) <= 8);
+            const Image naive = decode(bytes, "cmyk");
+            CHECK(largest_difference(naive, rgb) <= 8);
+            REQUIRE(naive.warnings.size() == 1);
+            contains(naive.warnings[0], "CMYK without a colour profile");
+            // With one: these inks differ in lightness alone.
+            if (color_management().empty()) continue;
+            const Image seen = decode(
+                make_jpeg(inks,
+                          {.in = JCS_CMYK, .stored = stored, .adobe = adobe, .icc = icc::cmyk(10)}),
+                "cmyk");
+            CHECK(seen.warnings.empty());
+            CHECK(!seen.icc.empty());
+            CHECK(seen.row<uint8_t>(0)[0] < seen.row<uint8_t>(44)[3 * 66]);
+            for (size_t i = 0; i < seen.bytes.size(); i += 3)
+                REQUIRE(std::abs(seen.bytes[i] - seen.bytes[i + 2]) <= 2);
         }
 }
 
@@ -346,16 +366,7 @@ TEST_CASE("image: damaged Exif reads as upright") {
 }
 
 TEST_CASE("image: colour profiles travel, unless they describe other pixels") {
-    Bytes profile(400);
-    std::mt19937 random(29);  // libpng distrusts profiles that compress to almost nothing
-    std::generate(profile.begin() + 132, profile.end(),
-                  [&] { return static_cast<uint8_t>(random()); });
-    store_32(profile.data(), 400);
-    const auto put = [&](size_t at, const char* text) { std::memcpy(&profile[at], text, 4); };
-    put(12, "mntr"), put(16, "RGB "), put(20, "XYZ "), put(36, "acsp");
-    profile[8] = 2;
-    store_32(&profile[68], 0x0000f6d6), store_32(&profile[72], 0x00010000),
-        store_32(&profile[76], 0x0000d32d);
+    const Bytes profile = icc::rgb(icc::kSrgb, icc::curve(srgb_to_linear));
     Image image = smooth_image(8, 8, 3);
     image.icc = profile;
     CHECK(decode(encode(image, Format::png), "png").icc == profile);

@@ -194,3 +194,148 @@ TEST_CASE("metadata: colours carry the photo's") {
     photo.metadata = everything();
     CHECK(merged(photo).metadata == photo.metadata);
 }
+
+namespace {
+
+// Entries of the first directory, read by the test's own code: tag and place.
+std::vector<std::pair<uint32_t, size_t>> first_directory(const Tiff& tiff) {
+    std::vector<std::pair<uint32_t, size_t>> entries;
+    const size_t at = tiff.number(4, 4), count = tiff.number(at, 2);
+    for (size_t i = 0; i < count; ++i)
+        entries.emplace_back(tiff.number(at + 2 + 12 * i, 2), at + 2 + 12 * i);
+    return entries;
+}
+std::string software_of(const Tiff& tiff) {
+    for (const auto& [tag, at] : first_directory(tiff))
+        if (tag == 0x0131)
+            return reinterpret_cast<const char*>(tiff.bytes.data() + tiff.number(at + 8, 4));
+    return "";
+}
+
+const Provenance kMark{"program 1.0", "made by program 1.0, model 0123"};
+
+}  // namespace
+
+TEST_CASE("metadata: a result says where its colours come from, in both formats") {
+    for (const Format format : {Format::png, Format::jpeg}) {
+        Image photo = photo_of(20, 10, 3);
+        add_provenance(photo.metadata, kMark);
+        const Bytes file = encode(photo, format);
+        const PhotoMetadata got = decode(file, "photo").metadata;
+        const auto once = [&](const std::string& name) {
+            const std::string text(file.begin(), file.end());
+            return text.find(name) != text.npos && text.find(name) == text.rfind(name);
+        };
+        CHECK(once(format == Format::png ? "eXIf" : "Exif"));
+        CHECK(got.exif.size() == 44);  // a header, the text, a directory of one entry
+        Tiff tiff(false, 1, 0);
+        tiff.bytes = got.exif;
+        CHECK(software_of(tiff) == "program 1.0");
+        CHECK(got.xmp.find("Iptc4xmpExt:DigitalSourceType=\"http://cv.iptc.org/newscodes/"
+                           "digitalsourcetype/compositeWithTrainedAlgorithmicMedia\"") !=
+              std::string::npos);
+        REQUIRE(!got.text.empty());
+        CHECK(got.text[0] == PhotoMetadata::Text{"Comment", kMark.note});
+        if (format == Format::png)
+            CHECK(got.text[1] == PhotoMetadata::Text{"Software", "program 1.0"});
+        else
+            CHECK(got.text.size() == 1);  // Exif says the other
+    }
+}
+
+TEST_CASE("metadata: what the photo says stays, unchanged and first") {
+    for (const bool big_endian : {false, true}) {
+        PhotoMetadata m = everything();
+        Tiff before(big_endian, 1, 0), after = before;
+        m.exif = before.bytes;
+        m.text.push_back({"Software", "Scanner 3"});
+        const PhotoMetadata photo = m;
+        add_provenance(m, kMark);
+        after.bytes = m.exif;
+        CHECK(software_of(after) == "program 1.0");
+        // Every other entry as it was, in order of tags, and nothing behind the header has moved.
+        auto entries = first_directory(after);
+        const auto old = first_directory(before);
+        REQUIRE(entries.size() == old.size() + 1);
+        CHECK(std::is_sorted(entries.begin(), entries.end()));
+        std::erase_if(entries, [](const auto& entry) { return entry.first == 0x0131; });
+        for (size_t i = 0; i < old.size(); ++i)
+            CHECK(std::equal(before.bytes.begin() + std::ptrdiff_t(old[i].second),
+                             before.bytes.begin() + std::ptrdiff_t(old[i].second + 12),
+                             after.bytes.begin() + std::ptrdiff_t(entries[i].second)));
+        CHECK(std::equal(before.bytes.begin() + 8, before.bytes.end(), after.bytes.begin() + 8));
+        CHECK(exif_orientation(m.exif) == 1);
+        // Comments last, where readers of one comment find them.
+        REQUIRE(m.text.size() == photo.text.size() + 1);
+        CHECK(std::equal(photo.text.begin(), photo.text.end() - 1, m.text.begin() + 1));
+        CHECK(m.text.back().text == "Scanner 3; program 1.0");
+        CHECK(m.pixels_per_metre_x == photo.pixels_per_metre_x);
+        // Colouring the result again says nothing twice.
+        const PhotoMetadata once = m;
+        add_provenance(m, kMark);
+        CHECK(m == once);
+        // Another program's result.
+        add_provenance(m, {"other 2", "note"});
+        after.bytes = m.exif;
+        CHECK(software_of(after) == "program 1.0; other 2");
+        CHECK(first_directory(after).size() == old.size() + 1);
+    }
+}
+
+TEST_CASE("metadata: XMP keeps its packet and gets one property more") {
+    const std::string head = "<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf='r'>",
+                      own = "<rdf:Description rdf:about='uuid:1' dc:x='1'/>",
+                      tail = "</rdf:RDF></x:xmpmeta><?xpacket end='w'?>";
+    const auto marked = [](const std::string& xmp) {
+        PhotoMetadata m;
+        m.xmp = xmp;
+        add_provenance(m, kMark);
+        return m.xmp;
+    };
+    const std::string got = marked(head + own + tail);
+    CHECK(got.starts_with(head + own + "<rdf:Description rdf:about=\"uuid:1\""));
+    CHECK(got.ends_with("\"/>" + tail));
+    CHECK(marked(got) == got);
+    // A capture no longer: replaced in place.
+    const std::string types = "http://cv.iptc.org/newscodes/digitalsourcetype/",
+                      ours = "compositeWithTrainedAlgorithmicMedia",
+                      before = "<e:DigitalSourceType>" + types;
+    CHECK(marked(head + before + "negativeFilm</e:DigitalSourceType>" + tail) ==
+          head + before + ours + "</e:DigitalSourceType>" + tail);
+    // What is not understood, or would no longer fit a JPEG, is left alone.
+    for (const std::string& other :
+         {"no packet"s, head + "<e:DigitalSourceType>7</e:DigitalSourceType>" + tail,
+          head + before + "cut", head + std::string(65400, ' ') + tail})
+        CHECK(marked(other) == other);
+    CHECK(marked(head + "<rdf:Description rdf:about=" + tail).find(ours) != std::string::npos);
+}
+
+TEST_CASE("metadata: provenance meets damaged Exif without harm") {
+    const auto marked = [](const Bytes& exif) {
+        PhotoMetadata m;
+        m.exif = exif;
+        add_provenance(m, kMark);
+        return m.exif;
+    };
+    const Bytes whole = marked(Tiff(true, 1, 3).bytes);
+    for (size_t n = 1; n < whole.size(); ++n)
+        marked({whole.begin(), whole.begin() + std::ptrdiff_t(n)});
+    Random random(2, Random::Purpose::test);
+    for (int trial = 0; trial < 20000; ++trial) {
+        Bytes bytes = whole;
+        for (int i = 0; i < 4; ++i)
+            bytes[static_cast<size_t>(random.below(std::ssize(bytes)))] =
+                static_cast<uint8_t>(random.below(256));
+        const Bytes got = marked(bytes);
+        REQUIRE(got.size() >= bytes.size());
+        REQUIRE(got.size() < 70000);
+    }
+    // A maker's note may fill the segment to its end: it stays whole, and unmarked.
+    Bytes large = Tiff(true, 1, 0).bytes;
+    large.resize(65520);
+    CHECK(marked(large) == large);
+    // Software that is no text.
+    Tiff odd(false, 1, 0);
+    odd.bytes[10] = 0x31, odd.bytes[11] = 1;
+    CHECK(marked(odd.bytes) == odd.bytes);
+}

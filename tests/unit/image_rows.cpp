@@ -158,7 +158,7 @@ TEST_CASE("image: colours merged in rows have the bits of the whole") {
                     const Tensor ab = random_tensor({ab_height, ab_width, 2}, 60, 31);
                     const Image whole =
                         merge_luma_chroma(photo, luma(photo), resize(ab, height, width), 1.3f);
-                    ColorRows colors(photo, ab_height, ab_width, 1.3f);
+                    ColorRows colors(photo, ab_height, ab_width, 1.3f, ChromaUpsampling::bilinear);
                     std::vector<uint8_t> out;
                     in_portions(ab_height, 20, 37, [&, w = ab_width](int64_t begin, int64_t count) {
                         colors.push({}, ab.data<float>() + begin * w * 2, count,
@@ -183,7 +183,7 @@ TEST_CASE("image: one to eight threads give the same bits") {
         LumaRows(photo, 48, 83).next(exec, 48, rows.data());
         REQUIRE(!std::memcmp(rows.data(), small.data<float>(), rows.size() * sizeof(float)));
         std::vector<uint8_t> streamed;
-        ColorRows(photo, 50, 70, 1)
+        ColorRows(photo, 50, 70, 1, ChromaUpsampling::bilinear)
             .push(exec, ab.data<float>(), 50, [&](const uint8_t* row, int64_t n) {
                 streamed.insert(streamed.end(), row, row + n * merged.row_bytes());
             });

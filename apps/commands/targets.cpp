@@ -1,0 +1,108 @@
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "apps/commands/colorize.hpp"
+#include "tensor/error.hpp"
+#include "tensor/file.hpp"
+
+namespace lumachrome {
+namespace {
+
+namespace fs = std::filesystem;
+
+Format format_of(const ColorizeOptions& options, const std::string& output) {
+    std::optional<Format> wanted;
+    if (!options.format.empty()) wanted = options.format == "png" ? Format::png : Format::jpeg;
+    if (output.empty() || output == "-") return wanted.value_or(Format::png);
+    const Format named = format_of_path(output);
+    if (wanted && *wanted != named)
+        throw UsageError("--format " + options.format + " contradicts the name " + output);
+    return named;
+}
+
+Target target_of(const PhotoPath& photo, const ColorizeOptions& options, bool into_folder) {
+    const std::string& output = options.output;
+    if (!output.empty() && !into_folder) return {output, format_of(options, output)};
+    const Format format = format_of(options, "");
+    if (photo.path == "-" && output.empty()) return {"-", format};
+    const fs::path relative = photo.path == "-" ? "stdin" : photo.relative;
+    const std::string name =
+        relative.stem().string() + "-color" + (format == Format::png ? ".png" : ".jpg");
+    const fs::path folder = into_folder ? fs::path(output) / relative.parent_path()
+                                        : fs::path(photo.path).parent_path();
+    return {(folder / name).string(), format};
+}
+
+}  // namespace
+
+Targets plan_targets(const std::vector<PhotoPath>& photos, const ColorizeOptions& options,
+                     const Console& console) {
+    const std::string& output = options.output;
+    std::error_code ignored;
+    Targets targets;
+    targets.in_folder =
+        output.ends_with('/') || (output != "-" && fs::is_directory(output, ignored));
+    if (photos.size() > 1 && !output.empty() && !targets.in_folder)
+        throw UsageError(format("%zu photos cannot go into one file; -o ", photos.size()) + output +
+                         "/ makes a folder");
+    std::map<fs::path, std::string> sources, owners;
+    for (const PhotoPath& photo : photos)
+        if (photo.path != "-") sources[fs::weakly_canonical(photo.path, ignored)] = photo.path;
+    for (const PhotoPath& photo : photos) {
+        const Target target = target_of(photo, options, targets.in_folder);
+        targets.of_photos.push_back(target);
+        if (target.path == "-") {
+            if (console.options.json)
+                throw UsageError("--json and the photo cannot share standard output");
+            if (isatty(STDOUT_FILENO))
+                throw UsageError("standard output is a terminal; -o FILE names a file");
+            continue;
+        }
+        const fs::path place = fs::weakly_canonical(target.path, ignored);
+        if (sources.count(place))
+            throw UsageError(target.path + ": would replace the photo it is made from");
+        const auto [owner, fresh] = owners.try_emplace(place, photo.path);
+        if (!fresh)
+            throw UsageError(target.path + ": both " + owner->second + " and " + photo.path +
+                             " would be written there");
+    }
+    if (targets.in_folder) fs::create_directories(output, ignored);
+    return targets;
+}
+
+bool is_there(const std::string& path) {
+    std::error_code ignored;
+    return fs::exists(fs::symlink_status(path, ignored));
+}
+
+void check_target(const Target& target, const ColorizeOptions& options,
+                  const std::string& existing) {
+    if (target.path == "-") return;
+    if (!options.overwrite && is_there(target.path))
+        throw UsageError(target.path + ": exists already" +
+                         (existing.empty() ? "" : ", " + existing) + "; --overwrite replaces it");
+    fs::path folder = fs::path(target.path).parent_path();
+    if (folder.empty()) folder = ".";
+    std::error_code error;
+    if (!options.output.empty() && folder.string().starts_with(options.output))
+        fs::create_directories(folder, error);
+    if (!fs::is_directory(folder, error))
+        throw UsageError(target.path + ": there is no folder " + folder.string());
+    if (access(folder.c_str(), W_OK) != 0)
+        throw ResourceError(target.path + ": the folder is not writable");
+}
+
+void clear_abandoned(const Targets& targets) {
+    std::map<fs::path, std::set<std::string>> names;
+    for (const Target& target : targets.of_photos) {
+        const fs::path path = target.path;
+        if (target.path != "-")
+            names[path.has_parent_path() ? path.parent_path() : "."].insert(path.filename());
+    }
+    for (const auto& [folder, files] : names) remove_abandoned(folder.string(), files);
+}
+
+}  // namespace lumachrome
