@@ -2,7 +2,7 @@
 # Messages go to stderr; the whole build log is build/build.log.
 
 packages=(g++ meson ninja-build pkg-config libeigen3-dev libpng-dev libjpeg62-turbo-dev liblcms2-dev
-    libcli11-dev nlohmann-json3-dev)
+    libcli11-dev nlohmann-json3-dev libmicrohttpd-dev)
 
 fail() {
     echo "lumachrome: $*" >&2
@@ -33,7 +33,7 @@ install_packages() {
 # up_to_date BINARY: nothing that it is built from is newer.
 up_to_date() {
     [ -x "$1" ] && [ -z "$(cd "$root" && find meson.build meson_options.txt tensor image autograd layers model \
-        train apps ${2:-} -newer "$1" \( -name '*.?pp' -o -name '*.cu*' -o -name 'meson*' \) -print -quit 2>/dev/null)" ]
+        train apps ${2:-} -newer "$1" \( -name '*.?pp' -o -name '*.cu*' -o -name 'meson*' -o -path '*/serve/page/*' \) -print -quit 2>/dev/null)" ]
 }
 
 # build_targets TARGET...

@@ -22,7 +22,7 @@ constexpr Command (*kCommands[])() = {
     report_command,      gradcheck_command,   inspect_command,     bench_infer_command,
     bench_style_command, bench_train_command, bench_ops_command,   bench_loader_command,
     data_scan_command,   data_pack_command,   data_scenes_command, convert_command,
-    style_command,       explain_command,     doctor_command,      man_command,
+    style_command,       explain_command, serve_command,     doctor_command,      man_command,
     completions_command,
 };
 

@@ -31,6 +31,7 @@ Command gradcheck_command();
 Command inspect_command();
 Command man_command();
 Command report_command();
+Command serve_command();
 Command style_command();
 Command train_command();
 
