@@ -129,7 +129,9 @@ int exif_orientation(std::span<const uint8_t> app1) {
     return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
 }
 
-std::vector<uint8_t> upright_exif(std::span<const uint8_t> app1, int orientation) {
+namespace {
+
+std::vector<uint8_t> turned_exif(std::span<const uint8_t> app1, int orientation) {
     const Bytes bytes = tiff_of(app1);
     std::vector<uint8_t> out(bytes.begin(), bytes.end());
     if (out.empty()) return out;
@@ -170,6 +172,15 @@ std::vector<uint8_t> upright_exif(std::span<const uint8_t> app1, int orientation
         out.resize(begin);
     else
         std::fill_n(out.begin() + std::ptrdiff_t(begin), size, uint8_t{0});
+    return out;
+}
+
+}  // namespace
+
+std::vector<uint8_t> upright_exif(std::span<const uint8_t> app1, int orientation) {
+    std::vector<uint8_t> out = turned_exif(app1, orientation);
+    // Directories that overlap can undo what was written.
+    if (exif_orientation(out) != 1) out.clear();
     return out;
 }
 

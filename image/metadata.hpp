@@ -17,7 +17,8 @@ namespace lumachrome {
 int exif_orientation(std::span<const uint8_t> app1);
 
 // The Exif block as it belongs to the upright photo: orientation 1, width and height exchanged
-// where they were, the thumbnail taken out (it would stay gray). Empty for what is no TIFF block.
+// where they were, the thumbnail taken out (it would stay gray). Empty for what is no TIFF block, or
+// one that contradicts itself.
 std::vector<uint8_t> upright_exif(std::span<const uint8_t> app1, int orientation);
 
 // JPEG's marker segments and PNG's chunks <-> metadata. `marker` is 0xE1 (Exif, XMP), 0xED (IPTC)

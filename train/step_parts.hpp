@@ -6,15 +6,15 @@
 
 namespace lumachrome {
 
-struct Pass {
+struct ForwardPass {
     ColorNet::Output output;
     JointLoss loss;
 };
 
 // `labels` as JointLoss takes them.
 template <class SomeLabels>
-Pass run_forward(Tape& tape, ColorNet& net, const Tensor& luma, const Tensor& ab,
-                 const SomeLabels& labels, double alpha, double class_weight_factor = 1) {
+ForwardPass run_forward(Tape& tape, ColorNet& net, const Tensor& luma, const Tensor& ab,
+                        const SomeLabels& labels, double alpha, double class_weight_factor = 1) {
     const NetInput in = net_input(tape, net, luma);
     const ColorNet::Output output = net(in.x, in.copy);
     const Tensor target = ab.to(net.output.weight.value.dtype());

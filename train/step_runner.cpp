@@ -134,7 +134,8 @@ void StepRunner::Gpu::differentiate(const StepSettings& settings, double class_f
     for (const Optimizer::Slot& slot : optimizer_.slots()) slot.parameter->grad = {};
     const DropoutStep dropout_step(net_, dropout_step_);
     Tape tape(Phase::train, exec_, settings.watch);
-    const Pass pass = run_forward(tape, net_, luma_, ab_, labels_, settings.alpha, class_factor);
+    const ForwardPass pass =
+        run_forward(tape, net_, luma_, ab_, labels_, settings.alpha, class_factor);
     end_.losses(pass.loss.color.value, pass.loss.classes ? pass.loss.classes->value : Tensor());
     if (pass.output.logits) end_.count_correct(pass.output.logits->value, labels_);
     if (settings.reducer)

@@ -166,8 +166,8 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
     bool finite_loss = true;
     {
         Tape tape(Phase::train, exec, settings.watch);
-        const Pass pass = run_forward(tape, net, batch.luma, batch.ab, batch.labels, settings.alpha,
-                                      class_factor);
+        const ForwardPass pass = run_forward(tape, net, batch.luma, batch.ab, batch.labels,
+                                             settings.alpha, class_factor);
         result.color_loss = pass.loss.color.value.item();
         if (pass.loss.classes) result.class_loss = pass.loss.classes->value.item();
         if (pass.output.logits)

@@ -48,9 +48,9 @@ void check_not_stopped() {
 
 }  // namespace
 
-class Batch::Network {
+class PhotoBatch::Network {
   public:
-    explicit Network(Batch& batch) : batch_(batch) {
+    explicit Network(PhotoBatch& batch) : batch_(batch) {
         std::unique_lock lock(batch.mutex_);
         batch.returned_.wait(lock, [&] { return !batch.free_.empty(); });
         colorizer_ = batch.free_.back();
@@ -68,12 +68,13 @@ class Batch::Network {
     Colorizer* operator->() const { return colorizer_; }
 
   private:
-    Batch& batch_;
+    PhotoBatch& batch_;
     Colorizer* colorizer_;
 };
 
-Batch::Batch(Colorizer& colorizer, const ColorizeOptions& options, const ColorizeSettings& settings,
-             std::shared_future<std::string> weights_sha256, size_t photos)
+PhotoBatch::PhotoBatch(Colorizer& colorizer, const ColorizeOptions& options,
+                       const ColorizeSettings& settings,
+                       std::shared_future<std::string> weights_sha256, size_t photos)
     : whole_(colorizer),
       options_(options),
       settings_(settings),
@@ -91,8 +92,9 @@ Batch::Batch(Colorizer& colorizer, const ColorizeOptions& options, const Coloriz
     if (free_.empty()) free_.push_back(&whole_);
 }
 
-std::optional<Colorization> Batch::color_file(const PhotoPath& photo, const Target& target,
-                                              Json& record, Times& times, const Written& written) {
+std::optional<Colorization> PhotoBatch::color_file(const PhotoPath& photo, const Target& target,
+                                                   Json& record, Times& times,
+                                                   const Written& written) {
     std::shared_lock among_others(alone_, std::defer_lock);
     std::unique_lock by_itself(alone_, std::defer_lock);
     std::error_code ignored;
@@ -126,8 +128,8 @@ std::optional<Colorization> Batch::color_file(const PhotoPath& photo, const Targ
 
 // Into a file that appears once it is whole; standard output gets it at the end, so that an error
 // in between leaves nothing there either.
-Colorization Batch::write_colored(const Image& photo, const Target& target, bool alone,
-                                  Times& times, const Written& written) {
+Colorization PhotoBatch::write_colored(const Image& photo, const Target& target, bool alone,
+                                       Times& times, const Written& written) {
     std::optional<AtomicFile> file;
     std::vector<uint8_t> piped;
     if (target.path != "-") file.emplace(target.path, options_.overwrite);

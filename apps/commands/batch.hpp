@@ -17,11 +17,12 @@ namespace lumachrome {
 // Each photo is one thread's from its file to its result's. On the CPU the network runs for several
 // photos at once, each on its share of the threads, because one photo on all of them would wait for
 // the threads that decode and encode. A GPU, and a photo whose memory is limited, has one network.
-class Batch {
+class PhotoBatch {
   public:
     // `settings`: those of the options, with the styles.
-    Batch(Colorizer& colorizer, const ColorizeOptions& options, const ColorizeSettings& settings,
-          std::shared_future<std::string> weights_sha256, size_t photos);
+    PhotoBatch(Colorizer& colorizer, const ColorizeOptions& options,
+               const ColorizeSettings& settings, std::shared_future<std::string> weights_sha256,
+               size_t photos);
     int at_a_time() const { return at_a_time_; }
 
     struct Times {  // milliseconds

@@ -19,7 +19,7 @@ namespace {
 constexpr int64_t kScenesShown = 5;
 
 // What a record says of a photo that was coloured, and the line for people.
-std::string describe(const Colorization& result, const Batch::Times& times, Json& record) {
+std::string describe(const Colorization& result, const PhotoBatch::Times& times, Json& record) {
     record.set("network_width", result.network_width);
     record.set("network_height", result.network_height);
     record.set("scene", scene_json(result.scene, kScenesShown));
@@ -53,9 +53,9 @@ class Album {
     }
 
     Tally color(Colorizer& colorizer, const ColorizeSettings& settings, Json::Array& records) {
-        Batch batch(colorizer, options_, settings, weights_sha256_,
-                    size_t(std::count_if(existing_.begin(), existing_.end(),
-                                         [](const auto& e) { return !!e; })));
+        PhotoBatch batch(colorizer, options_, settings, weights_sha256_,
+                         size_t(std::count_if(existing_.begin(), existing_.end(),
+                                              [](const auto& e) { return !!e; })));
         Tally tally =
             for_each_photo(photos_, batch.at_a_time(), console_, records,
                            [&](size_t i, Json& record) { return color(batch, i, record); });
@@ -87,7 +87,7 @@ class Album {
         return "";
     }
 
-    Outcome color(Batch& batch, size_t i, Json& record) {
+    Outcome color(PhotoBatch& batch, size_t i, Json& record) {
         const PhotoPath& photo = photos_[i];
         const Target& target = targets_.of_photos[i];
         record.set("output", target.path);
@@ -105,7 +105,7 @@ class Album {
         const auto remember = [&](int64_t written) {
             if (manifest_ && stamp) manifest_->add(photo, *stamp, target.path, written);
         };
-        Batch::Times times;
+        PhotoBatch::Times times;
         std::optional<Colorization> result;
         try {
             result = batch.color_file(photo, target, record, times, remember);

@@ -131,3 +131,24 @@ TEST_CASE("the stops of the reading walks exist, in order, and the README links 
         CHECK(fs::exists(source() / (*it)[1].str()));
     }
 }
+
+// Two types of one name are one type to the linker: it keeps either's inline functions for both.
+TEST_CASE("a type has its name for itself") {
+    const std::regex type(R"(^(?:struct|class|enum class) (\w+)[^;]*\{)");
+    const std::regex place(R"(^namespace (\S+) \{)");
+    std::map<std::string, std::string> owners;
+    for (const fs::path& file : code_files()) {
+        if (file.extension() != ".hpp") continue;
+        std::istringstream lines(text_of(file));
+        std::string scope;
+        for (std::string line; std::getline(lines, line);) {
+            std::smatch found;
+            if (std::regex_search(line, found, place)) scope = found[1].str() + "::";
+            if (!std::regex_search(line, found, type)) continue;
+            const std::string name = scope + found[1].str(), here = file.string();
+            const std::string owner = owners.try_emplace(name, here).first->second;
+            CHECK_MESSAGE(owner == here, name << " is in " << owner << " and " << here);
+        }
+    }
+    CHECK(owners.size() > 100);
+}

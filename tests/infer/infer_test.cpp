@@ -74,8 +74,8 @@ TEST_CASE("a plan computes what the network computes, in every variant of it") {
         Inference inference(net, Exec{{}, 2});
         ColorNet exact = network(spec);
         exact.cast(DType::f64);
-        for (const auto& [height, width] :
-             {std::pair<int64_t, int64_t>{32, 32}, {40, 24}, {8, 88}}) {
+        for (const auto& size : {std::pair<int64_t, int64_t>{32, 32}, {40, 24}, {8, 88}}) {
+            const int64_t height = size.first, width = size.second;
             CAPTURE(height);
             const std::vector<Tensor> in = inputs(inference, height, width, 32);
             check_close(inference.at(height, width).run(in), eager(exact, in, DType::f64));
@@ -90,11 +90,12 @@ TEST_CASE("the parts of a plan, one after the other, compute what the whole comp
     for (const Spec& spec : specs) {
         ColorNet net = network(spec);
         Inference inference(net, Exec{{}, 2});
-        for (const auto& [height, width] : {std::pair<int64_t, int64_t>{32, 32}, {40, 24}}) {
+        for (const auto& size : {std::pair<int64_t, int64_t>{32, 32}, {40, 24}}) {
+            const int64_t height = size.first, width = size.second;
             CAPTURE(height);
             const std::vector<Tensor> in = inputs(inference, height, width, 32);
             const std::vector<Tensor> expected = inference.at(height, width).run(in);
-            const auto run = [&, height = height, width = width](Part part, const auto&... x) {
+            const auto run = [&](Part part, const auto&... x) {
                 const std::vector<Tensor> given{x...};
                 return inference.run(part, height, width, given);
             };
@@ -180,8 +181,8 @@ TEST_CASE("passes do what they say") {
 
 TEST_CASE("bands of any height give the bits of one go") {
     ColorNet net = network(tiny());
-    for (const auto& [height, width] :
-         {std::pair<int64_t, int64_t>{136, 24}, {72, 56}, {8, 24}, {32, 32}}) {
+    for (const auto& size : {std::pair<int64_t, int64_t>{136, 24}, {72, 56}, {8, 24}, {32, 32}}) {
+        const int64_t height = size.first, width = size.second;
         CAPTURE(height);
         Inference whole(net, Exec{{}, 2});
         const std::vector<Tensor> in = inputs(whole, height, width, 32);

@@ -121,8 +121,8 @@ TEST_CASE("a stranger's name for this machine is refused: DNS rebinding") {
                                  "localhost:8080\t",
                                  "localhost:8080/",
                                  "http://localhost:8080",
-                                 "lo\xc3\xa7"
-                                 "alhost:8080",
+                                 ("lo\xc3\xa7"
+                                  "alhost:8080"),
                                  "192.168.0.7:8080",
                                  ""};
     for (const HttpRequest& good : good_requests())
@@ -352,7 +352,8 @@ TEST_CASE("heads with random damage get sound verdicts") {
             if (trial % 3 == 0)
                 damaged.erase(at, 1 + at % 5);
             else
-                damaged[at % damaged.size()] = static_cast<char>(random.uniform(0, 256));
+                damaged[at % damaged.size()] =
+                    static_cast<char>(static_cast<uint8_t>(random.uniform(0, 256)));
         }
         if (!judge_bytes(damaged)) FAIL(damaged);
     }

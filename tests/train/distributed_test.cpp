@@ -243,8 +243,9 @@ TEST_CASE("batch norm by itself on each rank: gradients are the average of the r
 
 TEST_CASE("buckets of any size leave the mean in every gradient") {
     const std::vector<int64_t> sizes{3, 1, 500, 7, 2, 2000, 1, 64, 64, 5};
-    for (const auto& [bucket_bytes, buckets] :
+    for (const auto& expected :
          {std::pair<int64_t, int64_t>{1 << 20, 3}, {512, 7}, {1, 10}, {4 * 504, 5}}) {
+        const int64_t bucket_bytes = expected.first, buckets = expected.second;
         CAPTURE(bucket_bytes);
         const auto ended = in_groups(4, [&](const PeerGroup& peers) {
             std::vector<Parameter> parameters(sizes.size());

@@ -249,14 +249,16 @@ TEST_SUITE("pack") {
                           tar_member("cutheader.ppm", text("P6 2 2 ", 0))}));
         const auto data = open_dataset({folder / "a.tar"}, 1);
         CHECK(data->read(0).image.bytes == render_scene(1, 32, 5, 1).bytes);
-        for (const auto& [index, rule] : std::map<int64_t, std::string>{{1, "too short"},
-                                                                        {2, "exceed the limit"},
-                                                                        {3, "samples up to 65535"},
-                                                                        {4, "empty"},
-                                                                        {7, "truncated"}}) {
+        const std::map<int64_t, std::string> rules{{1, "too short"},
+                                                   {2, "exceed the limit"},
+                                                   {3, "samples up to 65535"},
+                                                   {4, "empty"},
+                                                   {7, "truncated"}};
+        for (const auto& entry : rules) {
+            const int64_t index = entry.first;
             const std::string error = error_of<InputError>([&] { data->read(index); });
             CHECK(contains(error, data->name(index)));
-            CHECK(contains(error, rule));
+            CHECK(contains(error, entry.second));
         }
         CHECK(data->read(5).image.bytes == render_scene(2, 32, 5, 2).bytes);
         CHECK(data->read(6).image.bytes == Bytes(2));

@@ -88,8 +88,10 @@ TEST_CASE("image: resizing agrees with its rules for every mix of shrinking and 
 
 TEST_CASE("image: a picture resized in rows has the bits of the whole") {
     for (const int64_t channels : {1, 2, 5})
-        for (const auto& [height, width] : kSizes)
-            for (const auto& [to_height, to_width] : kSizes) {
+        for (const auto& from : kSizes)
+            for (const auto& to : kSizes) {
+                const int64_t height = from[0], width = from[1];
+                const int64_t to_height = to[0], to_width = to[1];
                 const Tensor in = random_tensor({height, width, channels}, 1, 7);
                 const Tensor whole = resize(in, to_height, to_width);
                 for (const unsigned most : {1u, 5u, 200u}) {
