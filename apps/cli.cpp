@@ -22,8 +22,8 @@ constexpr Command (*kCommands[])() = {
     report_command,      gradcheck_command,   inspect_command,     bench_infer_command,
     bench_style_command, bench_train_command, bench_ops_command,   bench_loader_command,
     data_scan_command,   data_pack_command,   data_scenes_command, convert_command,
-    style_command,       explain_command, serve_command,     doctor_command,      man_command,
-    completions_command,
+    style_command,       explain_command,     serve_command,       doctor_command,
+    man_command,         completions_command,
 };
 
 // Examples come before the options: most readers need nothing else.
@@ -220,11 +220,6 @@ Command take_command(std::vector<std::string>& words) {
     throw UsageError("unknown command " + words[0] + did_you_mean(words[0], firsts));
 }
 
-std::string one_line(std::string text) {
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    return text;
-}
-
 std::string nearest_option(const CLI::App& app, const std::vector<std::string>& unknown) {
     std::vector<std::string> known;
     for (const CLI::Option* option : app.get_options())
@@ -258,7 +253,7 @@ Request parse(std::vector<std::string> words) {
     } catch (const CLI::CallForHelp&) {
         return text_request(parser->help());
     } catch (const CLI::ParseError& error) {
-        throw UsageError(named + ": " + one_line(error.what()) +
+        throw UsageError(named + ": " + error.what() +
                          nearest_option(*parser, parser->remaining()));
     }
     *command.decided = decided_by(command, *parser);

@@ -212,7 +212,7 @@ class Torch7Reader {
             object.element = type->element;
             object.count = long_number("a storage");
             const int64_t size = type->bytes == 0 ? long_bytes_ : type->bytes;
-            if (object.count > int64_t(left()) / size)
+            if (object.count < 0 || object.count > int64_t(left()) / size)
                 fail("a storage reaches beyond the end: truncated");
             object.data = take(object.count * size, "a storage");
         } else if (const ElementType* tensor = element_type(object.class_name, "Tensor")) {
@@ -226,8 +226,9 @@ class Torch7Reader {
                     list->push_back(long_number("a tensor"));
                     if (list->back() < 0) fail("a tensor has a negative size or stride");
                 }
-            object.offset = long_number("a tensor") - 1;
-            if (object.offset < 0) fail("a tensor begins before its storage");
+            object.offset = long_number("a tensor");
+            if (object.offset < 1) fail("a tensor begins before its storage");
+            --object.offset;
         }
     }
 

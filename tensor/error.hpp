@@ -1,14 +1,22 @@
 // The errors that the library throws. Each class is one exit code of the command line; the text is
-// one line that names the file or op, the rule, and the actual values.
+// one line that names the file or op, the rule, and the actual values; what a file gives for a name
+// cannot change that.
 #pragma once
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace lumachrome {
 
+inline std::string one_line(std::string text) {
+    for (char& c : text)
+        if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
+    return text;
+}
+
 class Error : public std::runtime_error {
   public:
-    using std::runtime_error::runtime_error;
+    explicit Error(std::string text) : std::runtime_error(one_line(std::move(text))) {}
 };
 
 class UsageError : public Error {
