@@ -102,16 +102,6 @@ Colorized as_image(const Image& photo, const Paint& paint) {
     return result;
 }
 
-int64_t class_index(const Spec& spec, const std::string& name) {
-    const auto found = std::find(spec.class_names.begin(), spec.class_names.end(), name);
-    if (found != spec.class_names.end()) return found - spec.class_names.begin();
-    std::string known;
-    for (const std::string& other : spec.class_names) known += (known.empty() ? "" : ", ") + other;
-    throw ModelError("no scene class is named " + name +
-                     (known.empty() ? "; the model's classes have no names" : "; there are: ") +
-                     known);
-}
-
 }  // namespace
 
 NetworkSize network_size(int64_t height, int64_t width, const ColorizeSettings& settings) {
@@ -184,11 +174,8 @@ std::vector<SceneScore> Colorizer::scores(const Tensor& logits) const {
     double sum = 0;
     for (int64_t c = 0; c < classes; ++c) sum += std::exp(double(z[c]) - largest);
     std::vector<SceneScore> result;
-    for (int64_t c = 0; c < classes; ++c) {
-        const auto& names = spec_.class_names;
-        result.push_back({names.empty() ? std::to_string(c) : names[static_cast<size_t>(c)],
-                          std::exp(double(z[c]) - largest) / sum, c});
-    }
+    for (int64_t c = 0; c < classes; ++c)
+        result.push_back({class_name(c), std::exp(double(z[c]) - largest) / sum, c});
     std::stable_sort(result.begin(), result.end(), [](const SceneScore& a, const SceneScore& b) {
         return a.probability > b.probability;
     });
@@ -291,11 +278,25 @@ Tensor Colorizer::whole_ab(const Image& photo, const NetworkSize& size, bool nai
     return ab;
 }
 
+std::string Colorizer::class_name(int64_t index) const {
+    return spec_.class_names.empty() ? std::to_string(index)
+                                     : spec_.class_names[static_cast<size_t>(index)];
+}
+
+int64_t Colorizer::class_index(const std::string& label) const {
+    if (!spec_.has_class_head()) throw ModelError("this model has no class head");
+    std::string known;
+    for (int64_t c = 0; c < spec_.classes; ++c) {
+        if (class_name(c) == label) return c;
+        known += (c == 0 ? "" : ", ") + class_name(c);
+    }
+    throw UsageError("no scene class is named " + label + "; there are: " + known);
+}
+
 Tensor Colorizer::style_of(const GlobalView& own, const ColorizeSettings& settings) {
     std::vector<Style> styles = settings.styles;
     if (!settings.scene_class.empty()) {
-        if (!spec_.has_class_head()) throw ModelError("this model has no class head");
-        const int64_t label = class_index(spec_, settings.scene_class);
+        const int64_t label = class_index(settings.scene_class);
         const Exec cpu{{}, exec_.threads};
         const Tensor semantics = toward_class(net(), cpu, own.semantics, label);
         styles.push_back({style_of_semantics(net(), cpu, semantics), settings.scene_class_weight});

@@ -81,13 +81,17 @@ class Colorizer {
     const Metadata& metadata() const { return metadata_; }
     const Spec& spec() const { return spec_; }
     const Exec& exec() const { return exec_; }
+    // Throws ModelError without a class head, UsageError for a scene that it does not know.
+    int64_t class_index(const std::string& label) const;
+    std::string class_name(int64_t index) const;  // its number where the model names none
     bool has_styles() const { return spec_.use_global; }
     // Of the file that the weights come from. Computed when first asked for.
     const std::string& weights_sha256();
 
     // `rows` gets the result from top to bottom, rows of an image with the header merged(photo).
-    // Throws ModelError when the network's output is not finite or when it has no such class or no
-    // styles at all, ResourceError when the memory allowed is too little, perhaps after some rows.
+    // Throws ModelError when the network's output is not finite or when it knows no styles,
+    // UsageError for an unknown class, ResourceError when the memory allowed is too little, perhaps
+    // after some rows.
     Colorization colorize(const Image& photo, const ColorizeSettings& settings,
                           const ColorRows::Sink& rows);
     Colorized colorize(const Image& photo, const ColorizeSettings& settings = {});

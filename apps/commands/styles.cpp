@@ -42,6 +42,7 @@ void set_styles(ColorizeSettings& settings, const StyleOptions& options, Coloriz
     }
     if (options.scene_class.empty()) return;
     const Weighted scene = parse_weighted(options.scene_class);
+    colorizer.class_index(scene.name);  // before the first of many photos
     settings.scene_class = scene.name;
     settings.scene_class_weight = scene.weight;
 }

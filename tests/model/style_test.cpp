@@ -119,7 +119,7 @@ TEST_CASE("a class is reached by ascent from the photo's own features") {
     CHECK_THROWS_WITH_AS(colors.colorize(one, settings),
                          "no scene class is named moon; there are: beach, city, forest, night, "
                          "snow",
-                         ModelError);
+                         UsageError);
 }
 
 TEST_CASE("a network without the global branch knows no styles, but has features") {
