@@ -25,12 +25,12 @@ struct ColorizeSettings {
     bool full = false;      // the network runs at the photo's own size
     double saturation = 1;  // factor on the predicted chroma
     ChromaUpsampling upsampling = ChromaUpsampling::edge_aware;
-    bool two_scale = false;         // tint from a pass at the automatic size (image/two_scale.hpp)
-    int64_t max_memory = 0;         // bytes that the process may use; 0: no limit
-    bool naive = false;             // the network as training runs it, with the definitions' loops
-    std::vector<Style> styles;      // global features of other photos
-    std::string scene_class;        // coloured as such a scene; empty: as what it is
-    double scene_class_weight = 1;  // share, beside those of the styles
+    bool two_scale = false;          // tint from a pass at the automatic size (image/two_scale.hpp)
+    int64_t max_memory = 0;          // bytes that the process may use; 0: no limit
+    bool naive = false;              // the network as training runs it, with the definitions' loops
+    std::vector<Style> styles = {};  // global features of other photos
+    std::string scene_class = {};    // coloured as such a scene; empty: as what it is
+    double scene_class_weight = 1;   // share, beside those of the styles
 };
 
 struct SceneScore {
