@@ -135,7 +135,8 @@ TEST_CASE("runs are alike to the bit, whether started kernel by kernel or as a g
     unsetenv("LUMACHROME_CUDA_GRAPHS");
 }
 
-TEST_CASE("the parts of a plan on a GPU compute what the whole computes") {
+TEST_CASE("the parts of a plan on a GPU compute what the whole computes" *
+          doctest::skip(support::no_gpu())) {
     const ColorNet net = network(smallest());
     for (const DType maps : {DType::f32, DType::bf16}) {
         Inference inference(net, gpu(maps));
