@@ -192,7 +192,7 @@ TEST_CASE("what is no photo, too large or a bomb is refused in one line") {
         const int status = server.ask(server.post(photo + "/colorize", settings)).status;
         CHECK((status == 400 || status == 422));
     }
-    CHECK(server.ask(server.post(photo + "/colorize", "{\"class\":\"moon\"}")).status == 422);
+    CHECK(server.ask(server.post(photo + "/colorize", "{\"class\":\"moon\"}")).status == 400);
     CHECK(server.ask(server.post("/api/v1/colorize?size=7", text_of(png))).status == 400);
     CHECK(server.ask(server.post("/api/v1/classify?top=0", text_of(png))).status == 400);
     CHECK(server.get(photo + "/original?max=x").status == 400);
