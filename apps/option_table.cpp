@@ -29,12 +29,6 @@ constexpr Option::Type type_of() {
         return Option::Type::text;
 }
 
-std::string joined(const std::vector<std::string>& words) {
-    std::string text;
-    for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
-    return text;
-}
-
 template <class T>
 std::string text_of(const T& value) {
     if constexpr (is_optional<T>)
@@ -66,6 +60,12 @@ struct Describe {  // what the place that is filled says about the option
 };
 
 }  // namespace
+
+std::string joined(const std::vector<std::string>& words) {
+    std::string text;
+    for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
+    return text;
+}
 
 bool Option::positional() const {
     for (const std::string& name : names)

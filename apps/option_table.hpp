@@ -71,6 +71,8 @@ struct Option {
     Option& same_result();                 // whatever its value
 };
 
+std::string joined(const std::vector<std::string>& words);  // "a b c"
+
 class OptionTable {
   public:
     // `names` with commas between, as "-o,--output" or "--data,DATA". The value at hand is the

@@ -1,7 +1,6 @@
 #include "apps/option_text.hpp"
 
 #include <map>
-#include <set>
 #include <sstream>
 
 #include "apps/exit_code.hpp"
@@ -70,12 +69,6 @@ Words words_of(std::span<const Command> commands) {
         if (space != name.npos) words.seconds[first][name.substr(space + 1)] = command.text.summary;
     }
     return words;
-}
-
-std::string joined(const std::vector<std::string>& words) {
-    std::string text;
-    for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
-    return text;
 }
 
 std::vector<std::string> names_of(const std::map<std::string, std::string>& words) {

@@ -112,8 +112,4 @@ Tensor parse_style(std::vector<uint8_t> bytes, const std::string& name,
     return checked_style(parse_tensor_file(std::move(bytes), name), name, weights_sha256);
 }
 
-Tensor read_style(const std::string& path, const std::string& weights_sha256) {
-    return checked_style(read_tensor_file(path), path, weights_sha256);
-}
-
 }  // namespace lumachrome

@@ -32,7 +32,6 @@ Tensor style_of_semantics(ColorNet& net, const Exec& exec, const Tensor& semanti
 // style or that other weights made.
 void write_style(const std::string& path, const Tensor& features, const std::string& weights_sha256,
                  bool overwrite);
-Tensor read_style(const std::string& path, const std::string& weights_sha256);
 // The same in memory; `name` is used in errors.
 std::vector<uint8_t> style_bytes(const Tensor& features, const std::string& weights_sha256);
 Tensor parse_style(std::vector<uint8_t> bytes, const std::string& name,

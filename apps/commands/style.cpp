@@ -3,7 +3,6 @@
 #include "apps/exit_code.hpp"
 #include "image/codec.hpp"
 #include "model/default_model.hpp"
-#include "tensor/error.hpp"
 
 namespace lumachrome {
 namespace {
@@ -14,9 +13,6 @@ struct StyleCommandOptions : PhotoOptions {
 };
 
 int run_style(const StyleCommandOptions& options, Console& console) {
-    if (!options.output.ends_with(".style"))
-        throw UsageError(options.output +
-                         ": a style's name ends in .style, so that --style knows it");
     const Exec exec = exec_for(options, console);
     const std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive, console);
     Colorizer colorizer(options.weights.empty() ? default_model_path() : options.weights, exec);
@@ -58,7 +54,7 @@ Command style_command() {
     add_run_options(command, options);
     add_precision_option(command, options);
     add_photo_options(command, options);
-    command.add("-o,--output", options.output, "The file, NAME.style").required();
+    command.add("-o,--output", options.output, "The file").required();
     command.add("--overwrite", options.overwrite, "Replace an existing file");
     return command;
 }

@@ -5,8 +5,22 @@
 
 #include "image/codec.hpp"
 #include "tensor/error.hpp"
+#include "tensor/file.hpp"
+#include "tensor/tensor_file.hpp"
 
 namespace lumachrome {
+namespace {
+
+// Of a photo, or of a file of the command `style`: told by its content.
+Tensor style_in(const std::string& path, Colorizer& colorizer, int64_t max_pixels) {
+    std::vector<uint8_t> bytes = read_file(path);
+    if (is_tensor_file(bytes))
+        return parse_style(std::move(bytes), path, colorizer.weights_sha256());
+    return colorizer.global_view(decode(bytes, path, {.max_pixels = max_pixels}, colorizer.exec()))
+        .style;
+}
+
+}  // namespace
 
 Weighted parse_weighted(const std::string& word) {
     const size_t colon = word.rfind(':');
@@ -34,11 +48,7 @@ void set_styles(ColorizeSettings& settings, const StyleOptions& options, Coloriz
                 int64_t max_pixels) {
     for (const std::string& word : options.styles) {
         const Weighted style = parse_weighted(word);
-        const bool file = style.name.ends_with(".style");
-        settings.styles.push_back(
-            {file ? read_style(style.name, colorizer.weights_sha256())
-                  : colorizer.global_view(read_image(style.name, {.max_pixels = max_pixels})).style,
-             style.weight});
+        settings.styles.push_back({style_in(style.name, colorizer, max_pixels), style.weight});
     }
     if (options.scene_class.empty()) return;
     const Weighted scene = parse_weighted(options.scene_class);

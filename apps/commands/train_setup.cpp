@@ -75,12 +75,6 @@ Metadata parse_metadata(const std::vector<std::string>& pairs, const Spec& spec)
     return metadata;
 }
 
-std::string joined(const std::vector<std::string>& words) {
-    std::string text;
-    for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
-    return text;
-}
-
 }  // namespace
 
 Beginning begin(const TrainCommandOptions& options, Console& console) {

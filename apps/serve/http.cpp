@@ -24,7 +24,7 @@ using Clock = Connections::Clock;
 using Phase = Connections::Phase;
 
 constexpr size_t kConnectionBytes = 24 << 10;  // buffers: the head of a request and of its reply
-constexpr size_t kWaiting = 16;                // requests before the worker
+constexpr size_t kWaiting = 64;                // requests before the worker, each at most a body
 constexpr int64_t kHeldBytes = int64_t{256} << 20;  // of bodies and replies, all together
 constexpr std::chrono::milliseconds kTick = 100ms, kShortTick = 10ms, kDrain = 30s;
 

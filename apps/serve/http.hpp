@@ -3,7 +3,7 @@
 //
 //   this thread    accepts, reads, judges, answers what is quick, keeps the deadlines; it never
 //                  waits for a photo, so /healthz does not either
-//   the worker     one thread; all that takes long, one photo at a time, 16 waiting
+//   the worker     one thread; all that takes long, one photo at a time, 64 waiting
 #pragma once
 #include <atomic>
 #include <cstdint>

@@ -16,7 +16,7 @@ std::string random_id();  // 32 hexadecimal digits, 128 bits of the system's ran
 
 // Things of type T by id, the least recently used given up first. Threads may share one.
 template <class T>
-class Keep {
+class LruCache {
   public:
     using Clock = std::chrono::steady_clock;
     struct Limits {
@@ -24,7 +24,7 @@ class Keep {
         int64_t bytes = int64_t{512} << 20;
         Clock::duration unused = std::chrono::minutes(30);
     };
-    explicit Keep(const Limits& limits, std::function<Clock::time_point()> now = Clock::now)
+    explicit LruCache(const Limits& limits, std::function<Clock::time_point()> now = Clock::now)
         : limits_(limits), now_(std::move(now)) {}
 
     // Returns its id. Older things go until there is room. `bytes` is its size in memory.

@@ -9,7 +9,9 @@
 #include "image/codec.hpp"
 #include "image/color.hpp"
 #include "image/metadata.hpp"
+#include "model/summary.hpp"
 #include "tensor/error.hpp"
+#include "tensor/tensor_file.hpp"
 
 namespace lumachrome {
 namespace {
@@ -37,11 +39,7 @@ Reply reply_for(const std::exception& error) {
 
 int64_t parameters_of(const Spec& spec) {
     ColorNet net(spec);
-    int64_t count = 0;
-    net.visit([&](const std::string&, Parameter& p) {
-        if (p.trainable) count += p.value.numel();
-    });
-    return count;
+    return summarize(net, spec.global_size, spec.global_size).parameters;
 }
 
 const std::string* find(const Query& query, const std::string& name) {
@@ -197,14 +195,13 @@ Reply Service::add_photo(std::vector<uint8_t> file) {
     photo.tone = tone_of(image);
     photo.preview = shrunk(image, kPreviewSide, colorizer_.exec());
     photo.features = colorizer_.features(image, settings_for({}));
-    photo.global = photo.features.global;
     photo.file = std::move(file);
     photo.file.shrink_to_fit();
     Json reply = Json::Object{{"id", ""},
                               {"width", photo.width},
                               {"height", photo.height},
                               {"tone", name(photo.tone)},
-                              {"scene", scene_json(photo.global.scene, kScenesShown)},
+                              {"scene", scene_json(photo.features.global.scene, kScenesShown)},
                               {"network_width", photo.features.network_width},
                               {"network_height", photo.features.network_height}};
     const auto bytes = static_cast<int64_t>(photo.file.size() + photo.preview.bytes.size()) +
@@ -218,15 +215,13 @@ Reply Service::add_style(std::vector<uint8_t> file) {
     if (!colorizer_.has_styles())
         throw UsageError("this model has no global branch, so it knows no styles");
     Photo photo;
-    // A safetensors file begins with the length of its header, a 64-bit number that is small.
-    const bool is_style =
-        file.size() >= 8 && std::all_of(&file[4], &file[8], [](uint8_t byte) { return byte == 0; });
-    if (is_style)
-        photo.global.style = parse_style(std::move(file), "the style", colorizer_.weights_sha256());
+    GlobalView& global = photo.features.global;
+    if (is_tensor_file(file))
+        global.style = parse_style(std::move(file), "the style", colorizer_.weights_sha256());
     else
-        photo.global = colorizer_.global_view(decoded(file));
-    Json reply = Json::Object{{"id", ""}, {"scene", scene_json(photo.global.scene, kScenesShown)}};
-    const int64_t bytes = photo.global.style.bytes();
+        global = colorizer_.global_view(decoded(file));
+    Json reply = Json::Object{{"id", ""}, {"scene", scene_json(global.scene, kScenesShown)}};
+    const int64_t bytes = global.style.bytes();
     reply.set("id", photos_.add(std::move(photo), bytes));
     return json_reply(reply, 201);
 }
@@ -253,8 +248,8 @@ Reply Service::style_of(const Photo& photo) {
     if (!colorizer_.has_styles())
         throw UsageError("this model has no global branch, so it knows no styles");
     return {.type = "application/octet-stream",
-            .body = style_bytes(photo.global.style, colorizer_.weights_sha256()),
-            .headers = {{"Content-Disposition", "attachment; filename=\"style.safetensors\""}}};
+            .body = style_bytes(photo.features.global.style, colorizer_.weights_sha256()),
+            .headers = {{"Content-Disposition", "attachment; filename=\"photo.style\""}}};
 }
 
 ColorizeSettings Service::settings_for(const Wishes& wishes) {
@@ -265,7 +260,7 @@ ColorizeSettings Service::settings_for(const Wishes& wishes) {
     settings.max_memory = settings_.max_memory;
     settings.scene_class = wishes.scene_class;
     for (const auto& [id, weight] : wishes.styles)
-        settings.styles.push_back({held(id)->global.style, weight});
+        settings.styles.push_back({held(id)->features.global.style, weight});
     return settings;
 }
 
@@ -282,10 +277,7 @@ Reply Service::colorize_photo(const Photo& photo, const Wishes& wishes,
     if (baseline_) return paint(*baseline_, std::move(image), nullptr, settings, wishes, given_up);
     if (!colorizer_.has_styles())
         throw UsageError("there is no baseline: serve --baseline FILE names one");
-    const Tensor& own = photo.global.style;
-    const Tensor zero = Tensor::empty(own.shape());
-    std::fill_n(zero.data<float>(), zero.numel(), 0.0f);
-    settings.styles = {{zero, 1}};
+    settings.styles = {{Tensor::zeros(photo.features.global.style.shape()), 1}};
     return paint(colorizer_, std::move(image), features, settings, wishes, given_up);
 }
 

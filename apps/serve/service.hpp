@@ -37,8 +37,7 @@ class Service : public Site {
         int64_t width = 0, height = 0;
         Tone tone = Tone::gray;
         Image preview;           // at most kPreviewSide
-        PhotoFeatures features;  // at the automatic size
-        GlobalView global;
+        PhotoFeatures features;  // at the automatic size; of a style only `global`
     };
     using Held = std::shared_ptr<Photo>;
 
@@ -70,7 +69,7 @@ class Service : public Site {
     Colorizer& colorizer_;
     Colorizer* baseline_;
     Json model_;
-    Keep<Photo> photos_{{}};
+    LruCache<Photo> photos_{{}};
 };
 
 }  // namespace lumachrome

@@ -72,8 +72,8 @@ TEST_CASE("another machine has eight places, this one all") {
 }
 
 TEST_CASE("photos are kept by number, by memory and by time, the last used longest") {
-    auto now = Keep<int>::Clock::time_point{};
-    Keep<int> keep({.things = 3, .bytes = 100, .unused = 30min}, [&] { return now; });
+    auto now = LruCache<int>::Clock::time_point{};
+    LruCache<int> keep({.things = 3, .bytes = 100, .unused = 30min}, [&] { return now; });
     const std::string a = keep.add(1, 10), b = keep.add(2, 10), c = keep.add(3, 10);
     CHECK(*keep.find(a) == 1);  // b is now the one unused longest
     const std::string d = keep.add(4, 10);

@@ -49,7 +49,7 @@ export class ColourView {
         $("reset").addEventListener("click", () => this.#adjust(defaultSettings()));
         $("for-all").addEventListener("click", () => this.#useForAll());
         $("style-file").addEventListener("click", () => this.#saving($("style-file"), async (photo) =>
-            save(await photo.styleFile(), `${stem(photo.name)}-style.safetensors`)));
+            save(await photo.styleFile(), `${stem(photo.name)}.style`)));
         $("download").addEventListener("click", () => this.#saving($("download"), async (photo) => {
             const { blob, name } = await this.#render(photo);
             save(blob, name);
