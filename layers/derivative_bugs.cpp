@@ -6,6 +6,7 @@
 #include "layers/cross_entropy.hpp"
 #include "layers/fusion.hpp"
 #include "layers/linear.hpp"
+#include "layers/mse_loss.hpp"
 #include "layers/op_cases.hpp"
 
 namespace lumachrome {
@@ -222,6 +223,13 @@ void mse_ignores_upstream(const OpCase&, const Tensor& dout, const Saved&,
                           std::span<const GradIn> din) {
     rewrite(din[0], [&](int64_t, double g) { return g / dout.item(); });
 }
+void mse_unweighted(const OpCase& c, const Tensor&, const Saved& saved,
+                    std::span<const GradIn> din) {
+    const double k = dynamic_cast<const MseLossOp&>(*c.op).chroma_weight;
+    rewrite(din[0], [&](int64_t i, double g) {
+        return g / (1 + k * std::abs(2 * saved.tensors[1].item(i) - 1));
+    });
+}
 
 const Labels& labels_of(const OpCase& c) {
     return dynamic_cast<const CrossEntropyOp&>(*c.op).labels;
@@ -293,6 +301,7 @@ constexpr DerivativeBug kBugs[] = {
     {"mse_loss.half", "mse_loss", "the factor 2 is missing", mse_half},
     {"mse_loss.ignores_upstream", "mse_loss", "the incoming gradient is taken as 1",
      mse_ignores_upstream},
+    {"mse_loss.unweighted", "mse_loss", "strong colours count like others", mse_unweighted},
     {"cross_entropy.no_target", "cross_entropy", "softmax without subtracting the target",
      cross_entropy_no_target},
     {"cross_entropy.counts_unlabelled", "cross_entropy",

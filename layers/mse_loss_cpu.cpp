@@ -1,12 +1,20 @@
+#include <cmath>
 #include <vector>
 
 #include "layers/mse_loss.hpp"
 #include "tensor/dispatch.hpp"
+#include "tensor/error.hpp"
 
 namespace lumachrome {
 namespace {
 
-void forward(const Exec& exec, const Tensor& y, const Tensor& target, const Tensor& loss) {
+template <class T>
+T weight(double chroma_weight, T target) {
+    return 1 + static_cast<T>(chroma_weight) * std::abs(2 * target - 1);
+}
+
+void forward(const Exec& exec, double chroma_weight, const Tensor& y, const Tensor& target,
+             const Tensor& loss) {
     constexpr int64_t kChunk = 4096;
     dispatch_float(y.dtype(), [&](auto t) {
         using T = decltype(t);
@@ -16,8 +24,9 @@ void forward(const Exec& exec, const Tensor& y, const Tensor& target, const Tens
             [&](int64_t begin, int64_t end) {
                 double sum = 0;
                 for (int64_t i = begin; i < end; ++i) {
-                    const double difference = double(y.data<T>()[i]) - double(target.data<T>()[i]);
-                    sum += difference * difference;
+                    const double t_i = double(target.data<T>()[i]);
+                    const double difference = double(y.data<T>()[i]) - t_i;
+                    sum += weight(chroma_weight, t_i) * difference * difference;
                 }
                 partial[static_cast<size_t>(begin / kChunk)] = sum;
             },
@@ -28,16 +37,17 @@ void forward(const Exec& exec, const Tensor& y, const Tensor& target, const Tens
     });
 }
 
-void backward(const Exec& exec, double sign, const Tensor& y, const Tensor& target,
-              const Tensor& dloss, const GradIn& grad) {
+void backward(const Exec& exec, double chroma_weight, const Tensor& y, const Tensor& target,
+              const Tensor& dloss, const GradIn& dy) {
     dispatch_float(y.dtype(), [&](auto t) {
         using T = decltype(t);
-        const T factor = static_cast<T>(sign * 2 * dloss.item() / double(y.numel()));
-        T* out = grad.grad.data<T>();
+        const T factor = static_cast<T>(2 * dloss.item() / double(y.numel()));
+        T* out = dy.grad.data<T>();
         parallel_chunks(exec, y.numel(), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; ++i) {
-                const T value = factor * (y.data<T>()[i] - target.data<T>()[i]);
-                out[i] = grad.beta == 0 ? value : out[i] + value;
+                const T t_i = target.data<T>()[i];
+                const T value = factor * weight(chroma_weight, t_i) * (y.data<T>()[i] - t_i);
+                out[i] = dy.beta == 0 ? value : out[i] + value;
             }
         });
     });
@@ -63,16 +73,16 @@ Shape MseLossOp::infer(std::span<const Shape> in) const {
 
 void MseLossOp::forward(const Exec& exec, std::span<const Tensor> in, Tensor& loss,
                         Saved* saved) const {
-    kernel(exec, in[0].shape()).forward(exec, in[0], in[1], loss);
+    kernel(exec, in[0].shape()).forward(exec, chroma_weight, in[0], in[1], loss);
     if (saved) saved->tensors = {in[0], in[1]};
 }
 
 void MseLossOp::backward(const Exec& exec, const Tensor& dloss, const Saved& saved,
                          std::span<const GradIn> din) const {
-    const Tensor &y = saved.tensors[0], &target = saved.tensors[1];
-    for (int i = 0; i < 2; ++i)
-        if (din[i])
-            kernel(exec, y.shape()).backward(exec, i == 0 ? 1 : -1, y, target, dloss, din[i]);
+    if (din[1]) throw Error("mse_loss: the target is data, it has no gradient");
+    const Tensor& y = saved.tensors[0];
+    if (din[0])
+        kernel(exec, y.shape()).backward(exec, chroma_weight, y, saved.tensors[1], dloss, din[0]);
 }
 
 }  // namespace lumachrome

@@ -9,9 +9,17 @@ namespace {
 
 constexpr int64_t kBlocks = 512;  // at most: so many partial sums one block adds at once
 
-// Sum of squares in two stages: partial [gridDim.x], of each block; then one block adds these.
+template <class T>
+__device__ T weight(T chroma_weight, T target) {
+    const T strength = 2 * target - 1;
+    return 1 + chroma_weight * (strength < 0 ? -strength : strength);
+}
+
+// Weighted sum of squares in two stages: partial [gridDim.x], of each block; then one block adds
+// these.
 template <class T, int kCount>
-__global__ void squares_kernel(const T* y, const T* target, int64_t packs, double* partial) {
+__global__ void squares_kernel(const T* y, const T* target, int64_t packs, double chroma_weight,
+                               double* partial) {
     double sum = 0;
     for (int64_t i = cuda::first_index(); i < packs; i += cuda::index_step()) {
         T a[kCount], b[kCount];
@@ -19,8 +27,9 @@ __global__ void squares_kernel(const T* y, const T* target, int64_t packs, doubl
         cuda::load<kCount>(target + i * kCount, b);
 #pragma unroll
         for (int k = 0; k < kCount; ++k) {
-            const double difference = static_cast<double>(a[k]) - static_cast<double>(b[k]);
-            sum += difference * difference;
+            const double target_k = static_cast<double>(b[k]);
+            const double difference = static_cast<double>(a[k]) - target_k;
+            sum += weight(chroma_weight, target_k) * difference * difference;
         }
     }
     sum = cuda::block_sum(sum);
@@ -37,15 +46,16 @@ __global__ void mean_kernel(const double* partial, int64_t blocks, double count,
 
 template <class T, int kCount>
 __global__ void backward_kernel(const T* y, const T* target, int64_t packs, double scale,
-                                const T* dloss, T* grad, float beta) {
+                                double chroma_weight, const T* dloss, T* grad, float beta) {
     const T factor = static_cast<T>(scale * static_cast<double>(*dloss));
+    const T k_weight = static_cast<T>(chroma_weight);
     for (int64_t i = cuda::first_index(); i < packs; i += cuda::index_step()) {
         T a[kCount], b[kCount], out[kCount] = {};
         cuda::load<kCount>(y + i * kCount, a);
         cuda::load<kCount>(target + i * kCount, b);
         if (beta != 0) cuda::load<kCount>(grad + i * kCount, out);
 #pragma unroll
-        for (int k = 0; k < kCount; ++k) out[k] += factor * (a[k] - b[k]);
+        for (int k = 0; k < kCount; ++k) out[k] += factor * weight(k_weight, b[k]) * (a[k] - b[k]);
         cuda::store<kCount>(grad + i * kCount, out);
     }
 }
@@ -61,7 +71,8 @@ void dispatch(const F& f, const Tensor& y, const Tensors&... others) {
     });
 }
 
-void forward(const Exec& exec, const Tensor& y, const Tensor& target, const Tensor& loss) {
+void forward(const Exec& exec, double chroma_weight, const Tensor& y, const Tensor& target,
+             const Tensor& loss) {
     dispatch(
         [&](auto t, auto count) {
             using T = decltype(t);
@@ -70,25 +81,25 @@ void forward(const Exec& exec, const Tensor& y, const Tensor& target, const Tens
             const Tensor partial = Tensor::empty({blocks}, DType::f64, exec.device);
             cuda::launch<squares_kernel<T, count>>(exec.device, dim3(static_cast<unsigned>(blocks)),
                                                    cuda::kThreads, 0, y.data<T>(), target.data<T>(),
-                                                   packs, partial.data<double>());
+                                                   packs, chroma_weight, partial.data<double>());
             cuda::launch<mean_kernel<T>>(exec.device, 1, cuda::kThreads, 0, partial.data<double>(),
                                          blocks, static_cast<double>(y.numel()), loss.data<T>());
         },
         y, target);
 }
 
-void backward(const Exec& exec, double sign, const Tensor& y, const Tensor& target,
-              const Tensor& dloss, const GradIn& grad) {
+void backward(const Exec& exec, double chroma_weight, const Tensor& y, const Tensor& target,
+              const Tensor& dloss, const GradIn& dy) {
     dispatch(
         [&](auto t, auto count) {
             using T = decltype(t);
             const int64_t packs = y.numel() / count;
             cuda::launch<backward_kernel<T, count>>(
                 exec.device, cuda::blocks_for(packs), cuda::kThreads, 0, y.data<T>(),
-                target.data<T>(), packs, sign * 2 / static_cast<double>(y.numel()), dloss.data<T>(),
-                grad.grad.data<T>(), grad.beta);
+                target.data<T>(), packs, 2 / static_cast<double>(y.numel()), chroma_weight,
+                dloss.data<T>(), dy.grad.data<T>(), dy.beta);
         },
-        y, target, grad.grad);
+        y, target, dy.grad);
 }
 
 constexpr MseLossImpl kImplementations[] = {{"two_stages", accepts_all, {forward, backward}}};

@@ -206,11 +206,13 @@ OpFamily mse_loss_family(Device device) {
     OpFamily family{"mse_loss", names(device, mse_loss_cpu, mse_loss_cuda), {}};
     Values values;
     const Shape problems[] = {{2, 3, 4, 2}, {1, 70, 70, 2}};
-    for (const Shape& shape : problems)
-        family.cases.push_back({shape.str(),
-                                std::make_shared<MseLossOp>(),
-                                {values(shape, 0, 1), values(shape, 0, 1)},
-                                {true, true}});
+    for (const double chroma_weight : {0.0, 3.0})
+        for (const Shape& shape : problems)
+            family.cases.push_back(
+                {shape.str() + (chroma_weight > 0 ? " strong colours count more" : ""),
+                 std::make_shared<MseLossOp>(chroma_weight),
+                 {values(shape, 0, 1), values(shape, 0, 1)},
+                 {true, false}});
     without_bf16(family);
     return family;
 }

@@ -13,6 +13,11 @@ namespace lumachrome {
 
 inline constexpr double kAlpha = 1.0 / 300;
 
+struct LossWeights {
+    double alpha = kAlpha;  // of the class term
+    double chroma = 0;      // how much more strong colours count; 0: not (mse_loss.hpp)
+};
+
 struct JointLoss {
     Var color;                   // scalar
     std::optional<Var> classes;  // scalar; none without the global branch
@@ -24,9 +29,9 @@ struct JointLoss {
     // `labels` is Labels, or a tensor of them on the GPU (cross_entropy.hpp).
     template <class SomeLabels = Labels>
     JointLoss(const ColorNet::Output& output, const Tensor& target, const SomeLabels& labels,
-              double a, double class_weight_factor = 1)
-        : color(mse_loss(output.color, output.color.tape->input(target))),
-          alpha(a * class_weight_factor) {
+              const LossWeights& weights, double class_weight_factor = 1)
+        : color(mse_loss(output.color, output.color.tape->input(target), weights.chroma)),
+          alpha(weights.alpha * class_weight_factor) {
         if (output.logits) classes = cross_entropy(*output.logits, labels);
     }
     double total() const {  // waits for a GPU

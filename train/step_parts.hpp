@@ -14,11 +14,12 @@ struct ForwardPass {
 // `labels` as JointLoss takes them.
 template <class SomeLabels>
 ForwardPass run_forward(Tape& tape, ColorNet& net, const Tensor& luma, const Tensor& ab,
-                        const SomeLabels& labels, double alpha, double class_weight_factor = 1) {
+                        const SomeLabels& labels, const LossWeights& weights,
+                        double class_weight_factor = 1) {
     const NetInput in = net_input(tape, net, luma);
     const ColorNet::Output output = net(in.x, in.copy);
     const Tensor target = ab.to(net.output.weight.value.dtype());
-    return {output, JointLoss(output, target, labels, alpha, class_weight_factor)};
+    return {output, JointLoss(output, target, labels, weights, class_weight_factor)};
 }
 
 // Where the bad value was born: runs the pass again with a check after every op, which ends at the

@@ -83,7 +83,7 @@ StepRunner::Gpu::Signature StepRunner::Gpu::signature(const Batch& batch,
     const auto add = [&](auto value) { all.push_back(std::bit_cast<uint64_t>(value)); };
     for (const Shape& shape : {batch.luma.shape(), batch.ab.shape()})
         for (int i = 0; i < shape.rank(); ++i) add(shape[i]);
-    add(batch.first), add(settings.alpha);
+    add(batch.first), add(settings.loss.alpha), add(settings.loss.chroma);
     net_.visit([&](const std::string&, Parameter& p) {
         add(p.value.raw());
         add(int64_t{p.trainable});
@@ -135,7 +135,7 @@ void StepRunner::Gpu::differentiate(const StepSettings& settings, double class_f
     const DropoutStep dropout_step(net_, dropout_step_);
     Tape tape(Phase::train, exec_, settings.watch);
     const ForwardPass pass =
-        run_forward(tape, net_, luma_, ab_, labels_, settings.alpha, class_factor);
+        run_forward(tape, net_, luma_, ab_, labels_, settings.loss, class_factor);
     end_.losses(pass.loss.color.value, pass.loss.classes ? pass.loss.classes->value : Tensor());
     if (pass.output.logits) end_.count_correct(pass.output.logits->value, labels_);
     if (settings.reducer)

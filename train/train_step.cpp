@@ -99,7 +99,7 @@ std::string birthplace(ColorNet& net, Exec exec, const Batch& batch, const StepS
     try {
         Tape tape(Phase::train, exec, &check);
         const Tensor ab = batch.ab.to(exec.device);
-        run_forward(tape, net, batch.luma, ab, batch.labels, settings.alpha).loss.backward();
+        run_forward(tape, net, batch.luma, ab, batch.labels, settings.loss).loss.backward();
     } catch (const Error& found) {
         return found.what();
     }
@@ -166,8 +166,8 @@ StepResult train_step(ColorNet& net, Optimizer& optimizer, const Exec& exec, con
     bool finite_loss = true;
     {
         Tape tape(Phase::train, exec, settings.watch);
-        const ForwardPass pass = run_forward(tape, net, batch.luma, batch.ab, batch.labels,
-                                             settings.alpha, class_factor);
+        const ForwardPass pass =
+            run_forward(tape, net, batch.luma, batch.ab, batch.labels, settings.loss, class_factor);
         result.color_loss = pass.loss.color.value.item();
         if (pass.loss.classes) result.class_loss = pass.loss.classes->value.item();
         if (pass.output.logits)

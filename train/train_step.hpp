@@ -18,7 +18,7 @@ class NonFiniteError : public Error {
 };
 
 struct StepSettings {
-    double alpha = kAlpha;   // weight of the class loss
+    LossWeights loss = {};
     double rate_factor = 1;  // of the learning rate (schedule.hpp)
     // Gradients longer than this (L2 norm over all parameters together) are scaled down to it
     // (Pascanu et al. 2013); 0: never.

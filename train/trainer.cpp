@@ -113,7 +113,8 @@ Metadata Trainer::identity() const {
             {"train_size", std::to_string(options_.augment.size)},
             {"train_min_scale", exact_text(options_.augment.min_scale)},
             {"train_luma_jitter", exact_text(options_.augment.luma_jitter)},
-            {"train_alpha", exact_text(options_.alpha)},
+            {"train_alpha", exact_text(options_.loss.alpha)},
+            {"train_chroma_weight", exact_text(options_.loss.chroma)},
             {"train_photos", std::to_string(data_->size())},
             {"train_sync_batch_norm", options_.sync_batch_norm ? "yes" : "no"},
             {"train_clip_norm", exact_text(options_.clip_norm)},
@@ -214,7 +215,7 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
         for (const Optimizer::Slot& slot : optimizer_.slots()) trained.push_back(slot.parameter);
         reducer.emplace(*peers_, trained);
     }
-    StepSettings settings{.alpha = options_.alpha,
+    StepSettings settings{.loss = options_.loss,
                           .rate_factor = 1,
                           .clip_norm = options_.clip_norm,
                           .watch = options_.watch,

@@ -24,7 +24,7 @@ struct TrainOptions {
     uint64_t seed = 1;
     OptimizerSpec optimizer;
     Schedule schedule;  // total_seconds counts from the start of this process
-    double alpha = kAlpha;
+    LossWeights loss;
     double clip_norm = 0;             // see StepSettings
     double ema_decay = 0;             // of the weight average; 0: none
     std::vector<std::string> freeze;  // stages that keep their weights: low, mid, global, fusion...

@@ -208,7 +208,7 @@ ValidationResult Validation::run(ColorNet& net, const Exec& exec, int64_t batch)
         const Labels labels(labels_.begin() + begin, labels_.begin() + end);
         const Tensor target = rows(ab_, begin, end);
         const JointLoss loss(output, target.to(output.color.value.dtype()).to(exec.device), labels,
-                             0);
+                             {.alpha = 0});
         result.color_loss += loss.color.value.item() * double(end - begin) / double(images());
         if (output.logits)
             scenes.add(output.logits->value.to(DType::f32).to(Device{}), labels,

@@ -191,8 +191,6 @@ Command colorize_command() {
         .one_of({"png", "jpeg"})
         .same_result();
     add_size_option(command, options.settings);
-    command.add("--saturation", options.settings.saturation, "Factor on the predicted chroma")
-        .within(0, 10);
     add_chroma_options(command, options.settings);
     command.add("--quality", options.quality, "Of JPEG").within(1, 100);
     add_path_option(command, options.settings.naive);

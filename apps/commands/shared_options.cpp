@@ -68,6 +68,7 @@ void add_size_option(OptionTable& table, ColorizeSettings& settings) {
 }
 
 void add_chroma_options(OptionTable& table, ColorizeSettings& settings) {
+    table.add("--saturation", settings.saturation, "Factor on the predicted chroma").within(0, 10);
     table
         .add(
             "--chroma-upsampling",

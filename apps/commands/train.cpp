@@ -223,6 +223,9 @@ Command train_command() {
              "Decay of a weight average that is used instead of the last weights, e.g. 0.999")
         .within(0, 0.999999);
     command.add("--alpha", options.alpha, "Weight of the scene loss; else 1/300").at_least(0);
+    command
+        .add("--chroma-weight", options.chroma_weight, "How much more strong colours count; 0: not")
+        .at_least(0);
     add_precision_option(command, options);
 
     command.section("Limits");

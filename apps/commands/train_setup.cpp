@@ -144,7 +144,7 @@ TrainOptions train_options(const TrainCommandOptions& options, const Spec& spec)
     train.optimizer = optimizer_spec(options.optimizer);
     if (options.learning_rate) train.optimizer.learning_rate = *options.learning_rate;
     if (options.weight_decay) train.optimizer.weight_decay = *options.weight_decay;
-    train.alpha = options.alpha.value_or(kAlpha);
+    train.loss = {options.alpha.value_or(kAlpha), options.chroma_weight};
     train.clip_norm = options.clip_norm;
     train.ema_decay = options.ema;
     train.freeze = options.freeze;

@@ -25,6 +25,7 @@ struct TrainCommandOptions : RunOptions {
     int64_t warmup = 0, decay_steps = 10'000;
     double decay_factor = 0.1, clip_norm = 0, ema = 0;
     std::optional<double> alpha;
+    double chroma_weight = 0;
     uint64_t seed = 1;
     int workers = 1, processes = 1;
     bool sync_batch_norm = false, tensorboard = false;

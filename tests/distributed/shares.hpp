@@ -67,7 +67,7 @@ inline Outcome outcome(const PeerGroup& peers, const ShareOptions& options) {
     const Labels mine(labels.begin() + first, labels.begin() + first + count);
     const auto labelled = std::count_if(mine.begin(), mine.end(), [](int64_t l) { return l >= 0; });
     const double weight = peers.share_of(double(labelled));
-    const JointLoss loss(output, input({kBatch, 8, 12, 2}, 3, 0, 1), mine, 0.1, weight);
+    const JointLoss loss(output, input({kBatch, 8, 12, 2}, 3, 0, 1), mine, {.alpha = 0.1}, weight);
 
     std::vector<Parameter*> trained;
     net.visit([&](const std::string&, Parameter& p) {

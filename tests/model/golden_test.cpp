@@ -158,7 +158,7 @@ TEST_CASE("activations, losses, gradients and statistics are PyTorch's") {
             }
             taps.clear();
             Tape tape(Phase::train, Exec{});
-            const JointLoss loss(forward(*net, tape, c, in), in.target, c.labels, kAlpha);
+            const JointLoss loss(forward(*net, tape, c, in), in.target, c.labels, LossWeights{});
             int compared = 0;
             for (const auto& [key, tensor] : file.tensors)
                 if (key.starts_with("act.")) {
@@ -211,7 +211,7 @@ TEST_CASE("ten training steps give PyTorch's losses") {
             for (int step = 0; step < 10; ++step) {
                 CAPTURE(step);
                 Tape tape(Phase::train, Exec{});
-                const JointLoss loss(forward(*net, tape, c, in), in.target, labels, kAlpha);
+                const JointLoss loss(forward(*net, tape, c, in), in.target, labels, LossWeights{});
                 const double losses[] = {loss.color.value.item(),
                                          loss.classes ? loss.classes->value.item() : 0,
                                          loss.total()};
@@ -236,7 +236,7 @@ TEST_CASE("ten training steps in f32 stay within 1e-5 where rounding is not ampl
         net->visit([&](const std::string& name, Parameter& p) { optimizer.add(name, p); });
         for (int step = 0; step < 10; ++step) {
             Tape tape(Phase::train, Exec{});
-            const JointLoss loss(forward(*net, tape, c, in), in.target, labels, kAlpha);
+            const JointLoss loss(forward(*net, tape, c, in), in.target, labels, LossWeights{});
             CHECK(loss.color.value.item() ==
                   doctest::Approx(expected.item(step * 3)).epsilon(kLossF32));
             CHECK(loss.classes->value.item() ==

@@ -140,7 +140,11 @@ std::vector<OpCase> large_cases() {
         {"mse",
          std::make_shared<MseLossOp>(),
          {r({3, 80, 80, 2}, 1), r({3, 80, 80, 2}, 2)},
-         {true, true}},
+         {true, false}},
+        {"mse, strong colours count more",
+         std::make_shared<MseLossOp>(2.5),
+         {r({3, 80, 80, 2}, 1), r({3, 80, 80, 2}, 2)},
+         {true, false}},
     };
 }
 

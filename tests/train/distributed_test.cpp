@@ -313,7 +313,7 @@ TEST_CASE("replicas stay equal step after step, and the alarm names the one that
             Tape tape(Phase::train, exec);
             const Var x = tape.input(input({2, 16, 16, 1}, 1));
             const ColorNet::Output output = net(x, tape.input(input({2, 32, 32, 1}, 2)));
-            JointLoss(output, input({2, 8, 8, 2}, 3), {0, 1}, kAlpha).backward([&](Parameter& p) {
+            JointLoss(output, input({2, 8, 8, 2}, 3), {0, 1}, LossWeights{}).backward([&](Parameter& p) {
                 reducer.ready(p);
             });
             reducer.finish();

@@ -1,0 +1,63 @@
+// The recipes of train/recipes: every one still is what `train` takes.
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <set>
+#include <sstream>
+
+#include "tests/apps/place.hpp"
+
+using namespace lumachrome;
+namespace fs = std::filesystem;
+
+namespace {
+
+fs::path recipes() {
+    const char* source = std::getenv("LUMACHROME_SOURCE");
+    REQUIRE(source);
+    return fs::path(source) / "train/recipes";
+}
+
+std::vector<std::string> all_recipes() {
+    std::vector<std::string> paths;
+    for (const auto& entry : fs::recursive_directory_iterator(recipes()))
+        if (entry.path().extension() == ".ini") paths.push_back(entry.path().string());
+    return paths;
+}
+
+std::set<std::string> options_of(const std::string& path) {
+    std::set<std::string> options;
+    std::istringstream text(contents(path));
+    for (std::string line; std::getline(text, line);)
+        if (!line.empty() && line[0] != '#') options.insert(line);
+    return options;
+}
+
+}  // namespace
+
+TEST_CASE("every recipe begins to train") {
+    const TemporaryFolder here;
+    int count = 0;
+    for (const std::string& recipe : all_recipes()) {
+        CAPTURE(recipe);
+        const std::string out = here / std::to_string(count++);
+        const Finished done = run({"train", "scenes:8:128", "--config", recipe, "--out", out,
+                                   "--steps", "1", "--batch", "2", "--validation-steps", "100"});
+        INFO(done.err);
+        CHECK(done.code == 0);
+        CHECK(fs::exists(out + "/model.safetensors"));
+    }
+    CHECK(count >= 2);
+}
+
+TEST_CASE("an experiment differs from what it is compared with in one line") {
+    const fs::path folder = recipes() / "experiments";
+    const std::set<std::string> full = options_of((folder / "full.ini").string());
+    for (const auto& entry : fs::directory_iterator(folder)) {
+        if (entry.path().filename() == "full.ini") continue;
+        CAPTURE(entry.path());
+        std::set<std::string> own = options_of(entry.path().string());
+        for (const std::string& option : full) CHECK(own.erase(option) == 1);
+        CHECK(own.size() == 1);
+    }
+}
