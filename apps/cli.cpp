@@ -109,6 +109,7 @@ struct AddTo {
     CLI::Option* operator()(ShowHelp) const { return app.set_help_flag(names(), option.help); }
     CLI::Option* operator()(const ConfigFile& file) const {
         app.final_callback([&app = app, given = file.given] { *given = given_options(app); });
+        app.allow_config_extras(CLI::config_extras_mode::error);
         return app.set_config(names(), "", option.help);
     }
     CLI::Option* operator()(const Setter& set) const {
@@ -180,12 +181,14 @@ Request text_request(std::string text) {
 std::string overview(const std::string& group) {
     std::string text =
         "Gives black-and-white photos plausible colours (after \"Let there be Color!\", Iizuka et "
-        "al. 2016).\n"
-        "\nExamples:\n"
-        "  lumachrome colorize grandma.jpg              writes grandma-color.png beside it\n"
-        "  lumachrome colorize album/ -o coloured/      a folder of photos\n"
-        "  lumachrome train photos/ --out run           trains a network of your own\n"
-        "\nCommands:\n";
+        "al. 2016).\n";
+    if (group.empty())
+        text +=
+            "\nExamples:\n"
+            "  lumachrome colorize grandma.jpg              writes grandma-color.png beside it\n"
+            "  lumachrome colorize album/ -o coloured/      a folder of photos\n"
+            "  lumachrome train photos/ --out run           trains a network of your own\n";
+    text += "\nCommands:\n";
     for (const Command& command : all_commands())
         if (command.text.name.starts_with(group))
             text += format("  %-14s %s\n", command.text.name.c_str(), command.text.summary.c_str());
@@ -215,7 +218,7 @@ Command take_command(std::vector<std::string>& words) {
         std::string list;
         for (const std::string& name : pairs) list += (list.empty() ? "" : ", ") + name;
         throw UsageError("unknown command " + pair + did_you_mean(pair, pairs) +
-                         " There are: " + list);
+                         "; there are: " + list);
     }
     throw UsageError("unknown command " + words[0] + did_you_mean(words[0], firsts));
 }
@@ -239,12 +242,15 @@ std::vector<Command> all_commands() {
 
 Request parse(std::vector<std::string> words) {
     const auto is_help = [](const std::string& word) { return word == "-h" || word == "--help"; };
+    if (words.size() > 1 && words[0] == "help") {  // as COMMAND --help
+        words.erase(words.begin());
+        words.push_back("--help");
+    }
     if (words.empty() || is_help(words[0]) || words[0] == "help") return text_request(overview(""));
     if (words[0] == "--version") return text_request("lumachrome " LUMACHROME_VERSION "\n");
     if ((words[0] == "bench" || words[0] == "data") && (words.size() == 1 || is_help(words[1])))
         return text_request(overview(words[0]));
 
-    const std::string named = words[0];
     const Command command = take_command(words);
     const std::unique_ptr<CLI::App> parser = parser_of(command);
     try {
@@ -252,8 +258,13 @@ Request parse(std::vector<std::string> words) {
         parser->parse(words);
     } catch (const CLI::CallForHelp&) {
         return text_request(parser->help());
+    } catch (const CLI::ConfigError& error) {
+        const std::string text = error.what();  // "INI was not able to parse NAME"
+        const std::string option = text.substr(text.rfind(' ') + 1);
+        throw UsageError(command.text.name + ": the options file says " + option +
+                         ", which is no option" + nearest_option(*parser, {"--" + option}));
     } catch (const CLI::ParseError& error) {
-        throw UsageError(named + ": " + error.what() +
+        throw UsageError(command.text.name + ": " + error.what() +
                          nearest_option(*parser, parser->remaining()));
     }
     *command.decided = decided_by(command, *parser);

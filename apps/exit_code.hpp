@@ -21,7 +21,7 @@ inline constexpr ExitCode kExitCodes[] = {
     {kBadModel, "bad model"},
     {kSomeFailed, "some of a batch failed"},
     {kCheckFailed, "a check failed"},
-    {kNoResource, "device or memory unavailable"},
+    {kNoResource, "memory, disk or device unavailable"},
     {kStoppedEarly, "stopped early, resumable"},
 };
 

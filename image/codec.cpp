@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
+#include <filesystem>
 #include <string_view>
 #include <utility>
 
@@ -93,6 +94,15 @@ void follow_profile(Image& photo, const Exec& exec) {
 }
 
 }  // namespace
+
+bool has_photo_name(const std::string& path) {
+    const std::filesystem::path file(path);
+    std::string ending = file.extension().string();
+    for (char& c : ending) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    const std::string known = std::string(kPhotoNames) + ",";
+    return !ending.empty() && known.find(ending + ",") != known.npos &&
+           !file.filename().string().starts_with('.');
+}
 
 void check_pixels(int64_t width, int64_t height, const std::string& name,
                   const DecodeLimits& limits) {

@@ -25,6 +25,11 @@ struct DecodeLimits {
 
 enum class Format { png, jpeg, ppm };
 
+// Whether a file found in a folder or an archive is taken for a photo: by its name's ending, in any
+// case; hidden ones are not.
+inline constexpr const char* kPhotoNames = ".png, .jpg, .jpeg, .jfif, .pgm, .ppm, .pnm";
+bool has_photo_name(const std::string& path);
+
 // The upright photo in `bytes`; the format is told by signature, `name` only appears in errors.
 //   PNG   gray of 1..16 bits, gray + alpha, palette, RGB, RGBA, tRNS (becomes alpha), interlaced;
 //         16 bits stay 16, fewer become 8

@@ -41,7 +41,8 @@ constexpr float inverse_root(float x) {
 }
 
 // The definitions of color.hpp in float. Both branches are computed before choosing: selects
-// vectorise, jumps do not. Below `Lowest` the line is chosen, so the root may start there.
+// vectorise, jumps do not. Below the threshold the line is chosen, so what the root is
+// taken of may start there.
 template <class T>
 constexpr T at_least(T x, T lowest) {
     return x > lowest ? x : lowest;

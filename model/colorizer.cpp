@@ -304,8 +304,12 @@ Tensor Colorizer::style_of(const GlobalView& own, const ColorizeSettings& settin
     return mix(own.style, styles);
 }
 
-GlobalView Colorizer::global_view(const Image& photo) {
+void Colorizer::require_styles() const {
     if (!has_styles()) throw ModelError("this model has no global branch, so it knows no styles");
+}
+
+GlobalView Colorizer::global_view(const Image& photo) {
+    require_styles();
     const int64_t side = spec_.global_size;
     const Tensor copy = copy_of(photo);
     const std::vector<Tensor> out = inference().run(Part::global, side, side, {&copy, 1});
@@ -316,6 +320,8 @@ Colorization Colorizer::colorize(const Image& photo, const ColorizeSettings& set
                                  const ColorRows::Sink& rows) {
     const NetworkSize size = network_size(photo.height, photo.width, settings);
     Painter painter(photo, size, spec_.ab_scale, settings, rows);
+    if (settings.naive && settings.max_memory > 0)
+        throw UsageError("the simple path keeps whole maps, so it takes no memory limit");
     if (!settings.naive) inference().limit_memory(settings.max_memory);
     const auto start = Clock::now();
     Colorization result{size.width, size.height, {}, 0};
@@ -350,6 +356,7 @@ PhotoFeatures Colorizer::features(const Image& photo, const ColorizeSettings& se
 
 Colorization Colorizer::colorize(const Image& photo, const PhotoFeatures& features,
                                  const ColorizeSettings& settings, const ColorRows::Sink& rows) {
+    if (!settings.styles.empty() || !settings.scene_class.empty()) require_styles();
     const int64_t height = features.network_height, width = features.network_width;
     Painter painter(photo, {height, width}, spec_.ab_scale, settings, rows);
     const auto start = Clock::now();

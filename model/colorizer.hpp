@@ -25,9 +25,10 @@ struct ColorizeSettings {
     bool full = false;      // the network runs at the photo's own size
     double saturation = 1;  // factor on the predicted chroma
     ChromaUpsampling upsampling = ChromaUpsampling::edge_aware;
-    bool two_scale = false;          // tint from a pass at the automatic size (image/two_scale.hpp)
-    int64_t max_memory = 0;          // bytes that the process may use; 0: no limit
-    bool naive = false;              // the network as training runs it, with the definitions' loops
+    bool two_scale = false;  // tint from a pass at the automatic size (image/two_scale.hpp)
+    int64_t max_memory = 0;  // bytes that the process may use; 0: no limit
+    // The network as training runs it, with the definitions' loops; styles are computed as always.
+    bool naive = false;
     std::vector<Style> styles = {};  // global features of other photos
     std::string scene_class = {};    // coloured as such a scene; empty: as what it is
     double scene_class_weight = 1;   // share, beside those of the styles
@@ -85,6 +86,7 @@ class Colorizer {
     int64_t class_index(const std::string& label) const;
     std::string class_name(int64_t index) const;  // its number where the model names none
     bool has_styles() const { return spec_.use_global; }
+    void require_styles() const;  // throws ModelError
     // Of the file that the weights come from. Computed when first asked for.
     const std::string& weights_sha256();
 

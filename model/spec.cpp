@@ -8,6 +8,7 @@
 namespace lumachrome {
 namespace {
 
+constexpr size_t kMaxNameBytes = 512 << 10;  // of all classes: they must fit into a file's header
 constexpr int64_t kMaxClasses = 100'000, kMaxGlobalSize = 1024, kNarrowest = 32;
 
 std::string format(double value) {
@@ -38,6 +39,10 @@ void Spec::check() const {
     require(class_names.empty() || static_cast<int64_t>(class_names.size()) == classes,
             std::to_string(class_names.size()) + " class names for " + std::to_string(classes) +
                 " classes");
+    size_t name_bytes = 0;
+    for (const std::string& name : class_names) name_bytes += name.size() + 6;  // with quotes
+    require(name_bytes <= kMaxNameBytes, "the names of " + std::to_string(classes) +
+                                             " classes take more than 512 KiB; shorten them");
     require(dropout >= 0 && dropout < 1, "dropout " + format(dropout) + " must be in [0, 1)");
     require(luma_mean >= 0 && luma_mean <= 1,
             "luma_mean " + format(luma_mean) + " must be in [0, 1]");

@@ -14,7 +14,7 @@ namespace {
 constexpr const char* kTensor = "style";
 constexpr const char* kWeights = "weights_sha256";
 
-// Ascent ends when the head is this sure, or does not get surer. A step is a share of the length
+// Ascent ends when the head is this sure, or after so many steps. A step is a share of the length
 // that the features have, so that it suits any network.
 constexpr double kSure = 0.9, kStep = 0.05;
 constexpr int kMostSteps = 200;

@@ -6,7 +6,7 @@ namespace lumachrome {
 namespace {
 
 std::string& choices() {
-    static std::string text = [] {
+    thread_local std::string text = [] {
         const char* value = std::getenv("LUMACHROME_FORCE");
         return std::string(value ? value : "");
     }();

@@ -28,7 +28,7 @@ struct Implementation {
 };
 
 std::string forced_implementation(std::string_view op);  // empty: none
-// Overrides LUMACHROME_FORCE within this process: "conv2d:naive", "" ends it. For tests.
+// Overrides LUMACHROME_FORCE for what this thread chooses: "conv2d:naive", "" ends it.
 void force_implementations(std::string choices);
 const std::string& forced_choices();
 

@@ -147,9 +147,13 @@ std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes,
     return bytes;
 }
 
+void check_overwrite(const std::string& path, bool overwrite) {
+    if (!overwrite && exists(path)) throw exists_already(path);
+}
+
 AtomicFile::AtomicFile(std::string path, bool overwrite)
     : path_(std::move(path)), overwrite_(overwrite) {
-    if (!overwrite_ && exists(path_)) throw exists_already(path_);
+    check_overwrite(path_, overwrite_);
     // A process killed while writing leaves its temporary file; another with its number must not
     // stumble over it.
     const auto now = std::chrono::steady_clock::now().time_since_epoch().count();

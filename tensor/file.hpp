@@ -44,6 +44,9 @@ class AtomicFile {
     bool overwrite_;
 };
 
+// Whether that would be refused because the path exists: for asking before the work.
+void check_overwrite(const std::string& path, bool overwrite);  // throws UsageError
+
 // The same for contents in memory.
 void write_file_atomic(const std::string& path, std::span<const uint8_t> bytes, bool overwrite);
 

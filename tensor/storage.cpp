@@ -120,8 +120,11 @@ class Pool {
         std::byte* block = arena.take(bytes);
         if (!block) {
             if (!arena.grow(bytes)) {
-                release_all();
-                if (other_) other_->release();
+                // Not of what is reserved: graphs hold its addresses, in use or not.
+                if (other_)
+                    other_->release();
+                else
+                    release_all();
                 if (!arena.grow(bytes)) throw ResourceError(no_room(bytes));
             }
             counters_->grown();

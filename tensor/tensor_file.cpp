@@ -202,6 +202,8 @@ std::vector<uint8_t> serialize(const TensorFile& file) {
     }
     std::string text = header.dump();
     text.resize((text.size() + 7) / 8 * 8, ' ');
+    if (std::ssize(text) > kMaxHeaderBytes)
+        throw Error("names and metadata of a tensor file exceed 1 MiB; nobody would read it");
     std::vector<uint8_t> bytes(8 + text.size() + static_cast<size_t>(position));
     const uint64_t length = text.size();
     std::memcpy(bytes.data(), &length, 8);

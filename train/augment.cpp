@@ -176,8 +176,8 @@ Sample augment(const Photo& photo, const AugmentSpec& spec, uint64_t seed, uint3
     return augment(photo, spec, draw_crop(photo.image, spec, seed, epoch, index));
 }
 
-Sample centre_crop(const Photo& photo, int64_t size) {
-    const AugmentSpec spec{.size = size, .centre = true};
+Sample centre_crop(const Photo& photo, int64_t size, double ab_scale) {
+    const AugmentSpec spec{.size = size, .ab_scale = ab_scale, .centre = true};
     check(spec);
     return augment(photo, spec, centre_of(photo.image));
 }

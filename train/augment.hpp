@@ -72,6 +72,6 @@ Sample augment(const Photo& photo, const AugmentSpec& spec, uint64_t seed, uint3
                uint32_t index);
 
 // For validation: the shorter side scaled to `size`, the square in the middle.
-Sample centre_crop(const Photo& photo, int64_t size);
+Sample centre_crop(const Photo& photo, int64_t size, double ab_scale = 100);
 
 }  // namespace lumachrome

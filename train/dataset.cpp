@@ -134,9 +134,9 @@ class PhotoSet : public Dataset {
             return add_tar(path);
         }
         if (path.extension() == ".txt") return add_list(source);
-        if (!is_photo(source))
-            throw InputError(source +
-                             ": not a folder, .tar, .txt list or photo (.jpg, .jpeg, .png, .ppm)");
+        if (!has_photo_name(source))
+            throw InputError(source + ": not a folder, .tar, .txt list or photo (" + kPhotoNames +
+                             ")");
         entries_.push_back({files_, source});
     }
 
@@ -162,14 +162,19 @@ class PhotoSet : public Dataset {
 
             std::sort(children.begin(), children.end());
             for (const fs::path& child : children) {
+                if (is_hidden(child)) continue;
                 if (!fs::is_directory(child)) {
-                    if (is_photo(child.string())) entries_.push_back({files_, child.string()});
+                    if (has_photo_name(child.string()))
+                        entries_.push_back({files_, child.string()});
                     continue;
                 }
                 std::vector<std::string> photos;
-                for (const auto& file : fs::recursive_directory_iterator(child))
-                    if (is_photo(file.path().string()) && !file.is_directory())
-                        photos.push_back(file.path().string());
+                for (fs::recursive_directory_iterator file(child), end; file != end; ++file) {
+                    const bool is_folder = file->is_directory();
+                    if (is_folder && is_hidden(file->path())) file.disable_recursion_pending();
+                    if (!is_folder && has_photo_name(file->path().string()))
+                        photos.push_back(file->path().string());
+                }
                 std::sort(photos.begin(), photos.end());
                 for (std::string& photo : photos) {
                     const int64_t label = class_of(child.filename().string(), photo);
@@ -181,12 +186,19 @@ class PhotoSet : public Dataset {
         }
     }
 
+    static bool is_hidden(const fs::path& path) {
+        const std::string name = path.filename().string();
+        return name.starts_with('.') && name != ".";
+    }
+
     void add_tar(const fs::path& path) {
         const auto source = std::make_shared<const TarSource>(path.string());
         for (TarMember& member : source->tar().members()) {
-            if (!is_photo(member.name)) continue;
             std::string_view inside = member.name;
             if (inside.starts_with("./")) inside.remove_prefix(2);
+            const fs::path parts(inside);
+            if (!has_photo_name(member.name) || std::any_of(parts.begin(), parts.end(), is_hidden))
+                continue;
             const std::string class_name(folder_class(inside));
             const int64_t label = class_of(class_name, path.string() + ":" + member.name);
             entries_.push_back(

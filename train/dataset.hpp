@@ -13,7 +13,7 @@
 //                and a class index, as in Places365 (photo_list.hpp); paths relative to the list
 //   photo        one file, unlabeled
 //   scenes:N     N procedural photos of 128 pixels (scenes.hpp); scenes:N:SIZE sets the side
-// Photos are .jpg, .jpeg, .png, .ppm in any case; names that begin with a dot are passed over. A
+// Photos are what has_photo_name takes; names that begin with a dot are passed over. A
 // labels.txt in a folder, or beside a named .tar, lists its classes one a line and fixes their
 // order.
 #pragma once

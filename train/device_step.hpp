@@ -21,6 +21,7 @@ struct StepOutcome {
     // The first slot of the optimizer whose weights the update made not finite, and the first of
     // the tensors given to check_finite that is not; kNone: all are.
     int32_t first_bad = kNone, first_bad_tensor = kNone;
+    int32_t unused = 0;  // no padding: every byte of it is sent
 };
 
 // Not copied: captured work refers to its memory. A build without the CUDA Toolkit has nothing

@@ -8,6 +8,7 @@
 #include <set>
 #include <string_view>
 
+#include "image/codec.hpp"
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
 
@@ -181,15 +182,6 @@ PhotoList read_plain_list(const fs::path& path, const Lines& lines) {
 
 }  // namespace
 
-bool is_photo(const std::string& path) {
-    const fs::path name = fs::path(path).filename();
-    std::string extension = name.extension().string();
-    for (char& c : extension)
-        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    return !name.string().starts_with('.') && (extension == ".jpg" || extension == ".jpeg" ||
-                                               extension == ".png" || extension == ".ppm");
-}
-
 PhotoList read_photo_list(const std::string& path) {
     const Lines lines(path);
     // Judged by all lines; one cut short, as an interrupted copy leaves it, must not turn the
@@ -201,7 +193,7 @@ PhotoList read_photo_list(const std::string& path) {
         const auto split = split_index(line.text);
         tabs = tabs || line.text.find('\t') != line.text.npos;
         if (split)
-            ++indexed, sure = sure || is_photo(std::string(split->name));
+            ++indexed, sure = sure || has_photo_name(std::string(split->name));
         else if (!other)
             other = &line;
     }

@@ -6,10 +6,6 @@
 
 namespace lumachrome {
 
-// Whether a file of this name is taken for a photo: .jpg, .jpeg, .png, .ppm in any case, not
-// hidden.
-bool is_photo(const std::string& path);
-
 struct PhotoList {
     struct Photo {
         std::string path;

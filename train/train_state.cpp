@@ -14,6 +14,13 @@
 namespace lumachrome {
 namespace {
 
+// "train_luma_jitter" -> "luma jitter"
+std::string setting(std::string key) {
+    key.erase(0, key.find('_') + 1);
+    std::replace(key.begin(), key.end(), '_', ' ');
+    return key;
+}
+
 // Every tensor of a state besides the weights, with its name in the file.
 void for_each_extra(const TrainState& state,
                     const std::function<void(const std::string&, Tensor&)>& f) {
@@ -122,8 +129,8 @@ TrainProgress load_train_state(const std::string& run, const TrainState& state,
     TensorFile file = read_tensor_file(path);
     for (const auto& [key, value] : identity)
         if (file.metadata[key] != value)
-            throw UsageError(path + ": " + key + " is " + file.metadata[key] + " there and " +
-                             value + " here; a run goes on only as it began");
+            throw UsageError(path + ": " + setting(key) + " is " + file.metadata[key] +
+                             " there and " + value + " here; a run goes on only as it began");
     for_each_extra(state, [&](const std::string& name, Tensor& into) {
         const auto it = file.tensors.find(name);
         if (it == file.tensors.end()) throw ModelError(path + ": tensor " + name + " is missing");

@@ -64,7 +64,7 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
     if (options_.sync_batch_norm) exec_.peers = peers_;
     if (options_.validation && first())
         validation_.emplace(*options_.validation, options_.validation_photos, options_.augment.size,
-                            !net_->spec.class_names.empty());
+                            net_->spec);
     std::error_code error;
     const bool exists = std::filesystem::exists(state_path(options_.run), error);
     if (options_.resume) {
@@ -79,7 +79,7 @@ Trainer::Trainer(std::unique_ptr<ColorNet> net, std::shared_ptr<const Dataset> d
         if (error) throw ResourceError(options_.run + ": cannot create: " + error.message());
     }
     if (first()) {
-        log_.emplace(options_.run, progress_.step, options_.tensorboard);
+        log_.emplace(options_.run, options_.resume ? progress_.step : -1, options_.tensorboard);
         // Of killed processes; nobody else writes here (RunLog's lock).
         remove_abandoned(options_.run);
         remove_abandoned(options_.run + "/samples");

@@ -166,14 +166,14 @@ class SceneTally {
 
 }  // namespace
 
-Validation::Validation(const Dataset& data, int64_t count, int64_t size, bool scenes)
+Validation::Validation(const Dataset& data, int64_t count, int64_t size, const Spec& spec)
     : class_names_(data.classes()) {
     count = std::min(count, data.size());
     std::vector<Sample> samples;
     std::string reason = "it is empty";
     for (int64_t i = 0; i < count; ++i) try {
             const Photo photo = data.read(i * data.size() / count);
-            Sample sample = centre_crop(photo, size);
+            Sample sample = centre_crop(photo, size, spec.ab_scale);
             if (sample.near_gray)
                 reason = photo.name + ": near gray";
             else
@@ -188,7 +188,7 @@ Validation::Validation(const Dataset& data, int64_t count, int64_t size, bool sc
     for (int64_t i = 0; i < n; ++i) {
         luma_.batch(i).copy_from(samples[size_t(i)].luma);
         ab_.batch(i).copy_from(samples[size_t(i)].ab);
-        labels_.push_back(scenes ? samples[size_t(i)].label : -1);
+        labels_.push_back(spec.class_names.empty() ? -1 : samples[size_t(i)].label);
     }
 }
 

@@ -35,8 +35,9 @@ struct ValidationResult : ColorQuality {
 class Validation {
   public:
     // Takes up to `count` photos spread over `data`; corrupt and near-gray ones are passed over.
-    // Scenes are judged when the network knows any. Throws InputError when no photo is left.
-    Validation(const Dataset& data, int64_t count, int64_t size, bool scenes);
+    // For networks of this spec: scenes are judged when it names any. Throws InputError when no
+    // photo is left.
+    Validation(const Dataset& data, int64_t count, int64_t size, const Spec& spec);
 
     int64_t images() const { return luma_.shape()[0]; }
     ValidationResult run(ColorNet& net, const Exec& exec, int64_t batch) const;

@@ -17,22 +17,13 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kMostNetworks = 8;          // at a time; two photos more may be in memory
-constexpr uintmax_t kLargeFile = 8 << 20;    // bytes; such a photo has the memory for itself
-constexpr size_t kLargeImage = 64 << 20;     // bytes; its result is not kept as well
-constexpr int64_t kEncodedRows = 64;         // at a time
-constexpr int64_t kLargestJpegSide = 65500;  // libjpeg's JPEG_MAX_DIMENSION
+constexpr size_t kMostNetworks = 8;        // at a time; two photos more may be in memory
+constexpr uintmax_t kLargeFile = 8 << 20;  // bytes; such a photo has the memory for itself
+constexpr size_t kLargeImage = 64 << 20;   // bytes; its result is not kept as well
+constexpr int64_t kEncodedRows = 64;       // at a time
 
 double milliseconds_since(Clock::time_point start) {
     return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-void check_fits(const Image& photo, const Target& target, const std::string& name) {
-    if (target.format != Format::jpeg) return;
-    if (photo.has_alpha())
-        throw UsageError(name + ": has transparency, which JPEG cannot hold; write a .png");
-    if (std::max(photo.width, photo.height) > kLargestJpegSide)
-        throw UsageError(name + ": is larger than JPEG can hold; write a .png");
 }
 
 void write_stdout(std::span<const uint8_t> bytes) {
@@ -120,7 +111,6 @@ std::optional<Colorization> PhotoBatch::color_file(const PhotoPath& photo, const
     if (tone == Tone::color && options_.if_color == "error")
         throw InputError(photo.path + ": is in colour already (--if-color recolor takes it)");
     if (tone == Tone::color && options_.if_color == "skip") return {};
-    check_fits(image, target, photo.path);
     Colorization result = write_colored(image, target, large, times, written);
     times.total = milliseconds_since(start);
     return result;

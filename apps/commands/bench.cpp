@@ -187,7 +187,8 @@ int run_bench_infer_gpu(const BenchRunOptions& options, const Exec& exec, ColorN
     return 0;
 }
 
-int run_bench_infer(const BenchRunOptions& options, Console& console) {
+int run_bench_infer(const BenchRunOptions& asked, Console& console) {
+    BenchRunOptions options = asked;
     check_size(options.size);
     if (options.steps && options.simple_path)
         throw UsageError("--steps: the simple path has no plan, so no steps");
@@ -200,6 +201,7 @@ int run_bench_infer(const BenchRunOptions& options, Console& console) {
     std::unique_ptr<ColorNet> net =
         options.weights.empty() ? std::make_unique<ColorNet>(preset(options.preset), kBenchSeed)
                                 : load_model(options.weights).net;
+    options.preset = net->spec.preset;  // of --weights, if there are any
     if (gpu) return run_bench_infer_gpu(options, exec, std::move(*net), console);
     const int64_t side = net->spec.global_size;
     const double gmacs = double(summarize(*net, options.size, options.size).macs) / 1e9;

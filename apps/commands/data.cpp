@@ -14,6 +14,7 @@ struct DataOptions : RunOptions {
     std::vector<std::string> sources;  // scan
     std::string out;                   // scenes
     int64_t count = 100, size = 128;
+    bool overwrite = false;
     uint64_t seed = 1;
 };
 
@@ -104,7 +105,8 @@ int run_data_scenes(const DataOptions& options, Console& console) {
         if (error) throw ResourceError(folder.string() + ": cannot create: " + error.message());
         const auto index = static_cast<uint32_t>(i / classes);
         write_image((folder / format("%06u.png", index)).string(),
-                    render_scene(i % classes, options.size, options.seed, index), false);
+                    render_scene(i % classes, options.size, options.seed, index),
+                    options.overwrite);
     }
     console.note(format("%ld photos of %ld scenes in ", long{options.count}, long{classes}) +
                  options.out);
@@ -164,6 +166,7 @@ Command data_scenes_command() {
     command.add("--count", options.count, "Photos in all").at_least(1);
     command.add("--size", options.size, "Side").within(16, 4096);
     command.add("--seed", options.seed, "Another seed, other photos");
+    command.add("--overwrite", options.overwrite, "Replace existing photos");
     return command;
 }
 

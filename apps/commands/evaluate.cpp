@@ -9,6 +9,7 @@
 #include "image/codec.hpp"
 #include "model/default_model.hpp"
 #include "tensor/error.hpp"
+#include "tensor/file.hpp"
 #include "train/sample_sheet.hpp"
 
 namespace lumachrome {
@@ -19,8 +20,9 @@ struct EvaluateOptions : RunOptions {
     std::string weights;
     std::vector<std::string> compare;  // two checkpoints instead of `weights`; empty: none
     ColorizeSettings settings;
-    int64_t limit = 0;  // 0: all
-    uint64_t seed = 2;  // of scenes:N; not train's default, whose photos are no test
+    int64_t limit = 0;          // 0: all
+    uint64_t seed = 1'000'003;  // scenes that no training with a small seed has seen  // of
+                                // scenes:N; not train's default, whose photos are no test
     std::optional<double> max_rmse_ab;
     bool classes = false;  // print every scene, not only the best and worst
     std::string samples;   // picture to write; empty: none
@@ -177,8 +179,7 @@ int run_evaluate(const EvaluateOptions& options, Console& console) {
                          std::string(options.max_rmse_ab ? "--max-rmse-ab" : "--weights"));
     if (!options.samples.empty()) {
         format_of_path(options.samples);  // before the work, not after it
-        if (!options.overwrite && std::filesystem::exists(options.samples))
-            throw UsageError(options.samples + ": exists already; --overwrite replaces it");
+        check_overwrite(options.samples, options.overwrite);
     }
     const Exec exec = exec_for(options, console);
     const std::vector<std::string> weights = comparing ? options.compare

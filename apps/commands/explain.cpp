@@ -163,6 +163,7 @@ std::string page(Colorizer& colorizer, const std::string& name, const Image& ori
 }
 
 int run_explain(const ExplainOptions& options, Console& console) {
+    check_overwrite(options.output, options.overwrite);  // before the work, not after it
     const Exec exec = exec_for(options, console);
     const Image photo = read_image(options.photo, {.max_pixels = options.max_pixels});
     Colorizer colorizer(options.weights.empty() ? default_model_path() : options.weights, exec);
@@ -195,6 +196,8 @@ Command explain_command() {
     add_run_options(command, options);
     command.add("PHOTO", options.photo, "A photo, or - for stdin").required();
     command.add("-o,--output", options.output, "The page (.html)").required();
+    command.add("--max-pixels", options.max_pixels, "Refuse larger photos by their header")
+        .at_least(1);
     add_weights_option(command, options.weights);
     add_size_option(command, options.settings);
     command.add("--overwrite", options.overwrite, "Replace an existing page");

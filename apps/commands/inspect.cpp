@@ -182,10 +182,12 @@ int run_inspect(const InspectOptions& options, Console& console) {
 // "N" or "HxW".
 void set_size(InspectOptions& options, const std::string& word) {
     const char *at = word.data(), *end = at + word.size();
+    options.height = options.width = 0;  // and so they stay when a number is none, or too large
     auto parsed = std::from_chars(at, end, options.height);
-    options.width = options.height;
     if (parsed.ptr != end && *parsed.ptr == 'x')
         parsed = std::from_chars(parsed.ptr + 1, end, options.width);
+    else
+        options.width = options.height;
     const auto right = [](int64_t side) { return side >= 8 && side <= 65536; };
     if (parsed.ptr != end || !right(options.height) || !right(options.width))
         throw UsageError(word + " must be N or HxW, 8..65536");

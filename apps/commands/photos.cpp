@@ -3,7 +3,6 @@
 #include <glob.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cctype>
 #include <chrono>
@@ -14,6 +13,7 @@
 
 #include "apps/exit_code.hpp"
 #include "apps/stop.hpp"
+#include "image/codec.hpp"
 #include "model/colorizer.hpp"
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
@@ -25,17 +25,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array kExtensions = {".png", ".jpg", ".jpeg", ".jfif", ".pgm", ".ppm", ".pnm"};
 // The network sees every photo in about the same size: its pass costs what decoding and encoding
 // a JPEG of so many bytes does (25 ms against 55 ms for one of 205 kB).
 constexpr double kCostOfNetwork = 100e3;
 constexpr size_t kFailuresNamed = 5;
 
-bool is_photo(const fs::path& path) {
-    std::string extension = path.extension().string();
-    for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return std::count(kExtensions.begin(), kExtensions.end(), extension) > 0 &&
-           !path.filename().string().starts_with('.') && !path.stem().string().ends_with("-color");
+// Not what an earlier run made.
+bool is_wanted(const fs::path& path) {
+    return has_photo_name(path.string()) && !path.stem().string().ends_with("-color");
 }
 
 double cost_of(const fs::path& path) {
@@ -67,11 +64,12 @@ class Folder {
     void consider(const fs::directory_entry& entry) {
         std::error_code ignored;
         if (recursive_ && entry.is_directory(ignored)) {
-            if (!entry.is_symlink(ignored)) add(entry.path());
+            const bool hidden = entry.path().filename().string().starts_with('.');
+            if (!hidden && !entry.is_symlink(ignored)) add(entry.path());
             return;
         }
         // Reading a pipe would wait forever. Other things called .jpg fail by name.
-        if (is_photo(entry.path()) && !entry.is_other(ignored))
+        if (is_wanted(entry.path()) && !entry.is_other(ignored))
             found_.push_back({entry.path().string(),
                               entry.path().lexically_relative(root_).string(), "",
                               cost_of(entry.path())});
@@ -83,10 +81,7 @@ class Folder {
 };
 
 std::string no_photo_in(const std::string& folder, bool recursive) {
-    std::string extensions;
-    for (const std::string extension : kExtensions)
-        extensions += (extensions.empty() ? "" : ", ") + extension;
-    return folder + ": the folder holds no photo (" + extensions + ")" +
+    return folder + ": the folder holds no photo (" + kPhotoNames + ")" +
            (recursive ? "" : "; -r looks into its folders");
 }
 

@@ -1,5 +1,5 @@
-// What colorize and classify share: from the words on the command line to photos, and the rule that
-// one bad photo does not stop the others.
+// What the commands that take photos share: from the words on the command line to photos, and the
+// rule that one bad photo does not stop the others.
 #pragma once
 #include <functional>
 #include <string>

@@ -4,6 +4,7 @@
 
 #include "apps/commands/commands.hpp"
 #include "tensor/error.hpp"
+#include "tensor/file.hpp"
 
 namespace lumachrome {
 namespace {
@@ -20,8 +21,8 @@ int run_report(const ReportOptions& options, Console& console) {
         if (options.runs.size() > 1)
             throw UsageError("report of several runs: name its file with -o FILE.html");
         output = report_path(options.runs.front());
-    } else if (!options.overwrite && std::filesystem::exists(output)) {
-        throw UsageError(output + ": exists already; --overwrite replaces it");
+    } else {
+        check_overwrite(output, options.overwrite);
     }
     write_report(options.runs, output);
     console.note("wrote " + output);

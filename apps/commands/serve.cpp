@@ -68,6 +68,9 @@ int run_serve(const ServeOptions& options, Console& console) {
     json.set("device", exec.device.str());
     console.result(json);
     console.note("open that address in a browser; Ctrl-C ends it");
+    if (!options.listen.empty())
+        console.note("other machines: port " + std::to_string(server.port()) + " of " +
+                     options.listen + ", with the token as password");
     server.run(service, stop_requested());
     console.note("stopped");
     return kOk;
@@ -83,7 +86,7 @@ Command serve_command() {
         .examples = "  lumachrome serve                                    then open the address "
                     "it prints\n"
                     "  lumachrome serve --port 9000 --weights mine.safetensors\n"
-                    "  lumachrome serve --listen 192.168.0.7 --token \"$(openssl rand -hex 16)\"",
+                    "  lumachrome serve --listen 192.168.0.7 --token a-long-secret-of-yours",
     });
     ServeOptions& options = command.runs(run_serve);
     add_run_options(command, options);

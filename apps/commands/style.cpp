@@ -3,6 +3,7 @@
 #include "apps/exit_code.hpp"
 #include "image/codec.hpp"
 #include "model/default_model.hpp"
+#include "tensor/file.hpp"
 
 namespace lumachrome {
 namespace {
@@ -13,6 +14,7 @@ struct StyleCommandOptions : PhotoOptions {
 };
 
 int run_style(const StyleCommandOptions& options, Console& console) {
+    check_overwrite(options.output, options.overwrite);  // before the work, not after it
     const Exec exec = exec_for(options, console);
     const std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive, console);
     Colorizer colorizer(options.weights.empty() ? default_model_path() : options.weights, exec);

@@ -69,7 +69,9 @@ Targets plan_targets(const std::vector<PhotoPath>& photos, const ColorizeOptions
             throw UsageError(target.path + ": both " + owner->second + " and " + photo.path +
                              " would be written there");
     }
-    if (targets.in_folder) fs::create_directories(output, ignored);
+    std::error_code error;
+    if (targets.in_folder) fs::create_directories(output, error);
+    if (error) throw ResourceError(output + ": cannot create the folder: " + error.message());
     return targets;
 }
 

@@ -29,7 +29,7 @@ Command man_command() {
         .name = "man",
         .summary = "the manual page",
         .description = "Writes the manual page, as man(1) reads it.",
-        .examples = "  lumachrome man    goes into man1/lumachrome.1",
+        .examples = "  lumachrome man > lumachrome.1",
     });
     command.runs(run_man);
     return command;
@@ -40,10 +40,10 @@ Command completions_command() {
         .name = "completions",
         .summary = "what a shell completes",
         .description = "Writes a script for a shell to complete commands, options and their words.",
-        .examples =
-            "  lumachrome completions bash    goes into "
-            "~/.local/share/bash-completion/completions/\n"
-            "  lumachrome completions fish    goes into ~/.config/fish/completions/lumachrome.fish",
+        .examples = "  lumachrome completions bash > "
+                    "~/.local/share/bash-completion/completions/lumachrome\n"
+                    "  lumachrome completions zsh > ~/.zfunc/_lumachrome\n"
+                    "  lumachrome completions fish > ~/.config/fish/completions/lumachrome.fish",
     });
     CompletionsOptions& options = command.runs(run_completions);
     command.add("SHELL", options.shell, "bash, zsh or fish")

@@ -9,6 +9,7 @@
 #include "image/codec.hpp"
 #include "image/color.hpp"
 #include "image/metadata.hpp"
+#include "model/infer/plan.hpp"
 #include "model/summary.hpp"
 #include "tensor/error.hpp"
 #include "tensor/tensor_file.hpp"
@@ -32,6 +33,7 @@ Reply reply_for(const std::exception& error) {
     if (dynamic_cast<const UsageError*>(&error)) return error_reply(400, text);
     if (dynamic_cast<const InputError*>(&error)) return error_reply(422, text);
     if (dynamic_cast<const ModelError*>(&error)) return error_reply(422, text);
+    if (dynamic_cast<const MemoryLimitError*>(&error)) return error_reply(422, text);
     if (dynamic_cast<const ResourceError*>(&error)) return busy_reply(text);
     if (dynamic_cast<const std::bad_alloc*>(&error)) return busy_reply("out of memory");
     return error_reply(500, text);
@@ -85,7 +87,8 @@ Service::Service(ServiceSettings settings, Policy policy, Colorizer& colorizer, 
       baseline_(baseline) {
     for (const Asset& asset : page_assets()) policy_.assets.emplace_back(asset.path);
     const Spec& spec = colorizer_.spec();
-    Json::Array classes(spec.class_names.begin(), spec.class_names.end());
+    Json::Array classes;  // what a photo can be coloured as
+    if (spec.has_class_head()) classes.assign(spec.class_names.begin(), spec.class_names.end());
     const bool styles = colorizer_.has_styles();
     model_ = Json::Object{{"name", settings_.name},
                           {"version", settings_.version},
@@ -152,7 +155,7 @@ std::variant<Reply, Site::Work> Service::work_for(const Admitted& request,
                 [this, photo = held(request.id)](const auto&) { return style_of(*photo); });
         case Endpoint::colorize_photo: {
             const std::string text(body.begin(), body.end());
-            Wishes wishes = wishes_of(text.empty() ? Json(Json::Object{}) : Json::parse(text));
+            Wishes wishes = parse_wishes(text);
             return guarded(
                 [this, photo = held(request.id), wishes = std::move(wishes)](const auto& given_up) {
                     return colorize_photo(*photo, wishes, given_up);
@@ -212,8 +215,7 @@ Reply Service::add_photo(std::vector<uint8_t> file) {
 }
 
 Reply Service::add_style(std::vector<uint8_t> file) {
-    if (!colorizer_.has_styles())
-        throw UsageError("this model has no global branch, so it knows no styles");
+    colorizer_.require_styles();
     Photo photo;
     GlobalView& global = photo.features.global;
     if (is_tensor_file(file))
@@ -245,8 +247,7 @@ Reply Service::original(const Photo& photo, int64_t longest, bool gray) {
 }
 
 Reply Service::style_of(const Photo& photo) {
-    if (!colorizer_.has_styles())
-        throw UsageError("this model has no global branch, so it knows no styles");
+    colorizer_.require_styles();
     return {.type = "application/octet-stream",
             .body = style_bytes(photo.features.global.style, colorizer_.weights_sha256()),
             .headers = {{"Content-Disposition", "attachment; filename=\"photo.style\""}}};

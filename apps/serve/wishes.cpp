@@ -105,9 +105,16 @@ Wishes wishes_of(const Json& object) try {
     throw UsageError(error.what());
 }
 
+Wishes parse_wishes(const std::string& text) try {
+    return wishes_of(text.empty() ? Json(Json::Object{}) : Json::parse(text));
+} catch (const InputError& error) {
+    throw UsageError(error.what());
+}
+
 Wishes wishes_of(const Query& query) {
     Json object(Json::Object{});
-    for (const auto& [name, value] : query) object.set(name, value_of(value));
+    for (const auto& [name, value] : query)
+        object.set(name, name == "class" ? Json(value) : value_of(value));
     return wishes_of(object);
 }
 

@@ -29,5 +29,6 @@ struct Wishes {
 // Throw UsageError naming the key and what it may be. Unknown keys are errors.
 Wishes wishes_of(const Json& object);
 Wishes wishes_of(const Query& query);
+Wishes parse_wishes(const std::string& json);  // empty: all as usual
 
 }  // namespace lumachrome

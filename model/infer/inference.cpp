@@ -207,8 +207,8 @@ Runner& Inference::at(int64_t height, int64_t width, Part part) {
         compile(graph, exec_, weights_);  // packs the weights, so that they are counted
         const int64_t taken = resident_bytes() + kScratchBytes;
         if (taken >= limit_)
-            throw ResourceError("photo and weights take " + std::to_string(taken >> 20) +
-                                " MiB, the limit is " + std::to_string(limit_ >> 20) + " MiB");
+            throw MemoryLimitError("photo and weights take " + std::to_string(taken >> 20) +
+                                   " MiB, the limit is " + std::to_string(limit_ >> 20) + " MiB");
         options.max_bytes = limit_ - taken;
     }
     auto runner = std::make_unique<Runner>(compile(graph, exec_, weights_, options), exec_);

@@ -197,8 +197,8 @@ Plan compile(const Graph& graph, const Exec& exec, PackedWeights& weights,
         if (band <= kLowestBand) break;
     }
     const auto mib = [](int64_t bytes) { return std::to_string((bytes >> 20) + 1) + " MiB"; };
-    throw ResourceError("the maps of the network need " + mib(plan.arena_bytes) +
-                        " in the lowest bands, the limit leaves " + mib(options.max_bytes));
+    throw MemoryLimitError("the maps of the network need " + mib(plan.arena_bytes) +
+                           " in the lowest bands, the limit leaves " + mib(options.max_bytes));
 }
 
 }  // namespace lumachrome

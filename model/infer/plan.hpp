@@ -7,8 +7,14 @@
 // (input_rows); the schedule follows from playing it through.
 #pragma once
 #include "model/infer/step.hpp"
+#include "tensor/error.hpp"
 
 namespace lumachrome {
+
+// The memory allowed is too little for this photo, and will be the next time.
+class MemoryLimitError : public ResourceError {
+    using ResourceError::ResourceError;
+};
 
 struct PlanOptions {
     // Rows of the photo from band to band; 0 chooses, a multiple of 48 being best (tiles of 6 rows

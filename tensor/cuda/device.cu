@@ -127,9 +127,9 @@ std::byte* take_segment(int index, int64_t bytes) {
     return static_cast<std::byte*>(memory);
 }
 
-void give_back_segment(int index, std::byte* segment) {
-    stream({Device::cuda, index});
-    CUDA_TRY(cudaFree(segment));
+// Called by destructors: after an error of the GPU every call fails, and the first has been told.
+void give_back_segment(int, std::byte* segment) {
+    cudaFree(segment);
 }
 
 void copy(std::byte* to, Device to_device, const std::byte* from, Device from_device,

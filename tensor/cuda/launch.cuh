@@ -23,12 +23,16 @@ namespace lumachrome::cuda {
 // The stream of all work of one GPU; makes that GPU the calling thread's current one.
 cudaStream_t stream(Device device);
 
+// A kernel has 48 KiB of shared memory without asking for more: static and dynamic together, and
+// ours have less than 16 KiB of the former.
+constexpr size_t kDynamicWithoutAsking = 32 * 1024;
+
 // Runs kKernel on `device` behind everything started before.
 template <auto kKernel, class... Arguments>
 void launch(Device device, dim3 grid, dim3 block, size_t dynamic_shared_bytes,
             const Arguments&... arguments) {
     const cudaStream_t where = stream(device);
-    if (dynamic_shared_bytes > 48 * 1024)  // more needs asking for
+    if (dynamic_shared_bytes > kDynamicWithoutAsking)
         CUDA_TRY(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       static_cast<int>(dynamic_shared_bytes)));
     cudaLaunchConfig_t config{};

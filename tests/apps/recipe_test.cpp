@@ -50,6 +50,17 @@ TEST_CASE("every recipe begins to train") {
     CHECK(count >= 2);
 }
 
+TEST_CASE("a misspelt option in a file is refused, with the nearest one") {
+    const TemporaryFolder here;
+    const std::string file = here / "recipe.ini";
+    write_file_atomic(file, Bytes{'p', 'r', 'e', 's', 'e', 't', 't', '=', 'x', '\n'}, false);
+    const Finished done =
+        run({"train", "scenes:8", "--config", file, "--out", here / "run", "--steps", "1"});
+    CHECK(done.code == 2);
+    CHECK(done.messages() == 1);
+    CHECK(done.err.find("did you mean --preset?") != done.err.npos);
+}
+
 TEST_CASE("an experiment differs from what it is compared with in one line") {
     const fs::path folder = recipes() / "experiments";
     const std::set<std::string> full = options_of((folder / "full.ini").string());

@@ -63,13 +63,21 @@ TEST_CASE("stages, attention and shares of a photo") {
     std::string names;
     for (const auto& stage : told.stages) {
         names += stage.name + " ";
-        CHECK(stage.zero_share >= 0);
         CHECK(stage.strongest.size() == size_t(std::min<int64_t>(3, stage.shape[3])));
     }
     CHECK(names ==
           "low.1 low.2 low.3 low.4 low.5 low.6 global.1 global.2 global.3 global.4 mid.1 mid.2 "
           "fusion color.1 color.2 color.3 color.4 output ");
     CHECK(told.stages[0].shape == Shape{1, 20, 12, told.stages[0].shape[3]});
+    // Of all maps of a stage together.
+    for (const auto& stage : explain(net, Exec{}, x, copy, 1000, {2}).stages) {
+        double zeros = 0, values = 0;
+        for (const Tensor& map : stage.strongest)
+            for (int64_t i = 0; i < map.numel(); ++i) zeros += map.item(i) == 0, ++values;
+        CAPTURE(stage.name);
+        CHECK(values == double(stage.shape.numel()));
+        CHECK(stage.zero_share == doctest::Approx(zeros / values));
+    }
     // Sorted by variance over the photo.
     const auto variance = [](const Tensor& map) {
         double sum = 0, squares = 0;

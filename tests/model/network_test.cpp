@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <limits>
+
 #include "image/color.hpp"
 #include "model/colorizer.hpp"
 #include "model/gradcheck_suite.hpp"

@@ -132,6 +132,7 @@ TEST_CASE("a network without the global branch knows no styles, but has features
     ColorizeSettings settings;
     settings.styles = {{Tensor::zeros({1, 4}), 1}};
     CHECK_THROWS_AS(colors.colorize(one, settings), ModelError);
+    CHECK_THROWS_AS(colors.colorize(one, colors.features(one), settings), ModelError);
     CHECK(colors.colorize(one, colors.features(one)).image.bytes ==
           colors.colorize(one).image.bytes);
 }

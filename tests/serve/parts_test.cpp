@@ -155,6 +155,9 @@ TEST_CASE("wishes read the same from JSON and from a query, and say what is wron
     CHECK(asked.size == 128);
     CHECK(asked.saturation == 0.5);
     CHECK(asked.scene_class == "7");
+    CHECK(wishes_of(Query{{"class", "000012"}}).scene_class == "000012");
+    CHECK(parse_wishes("").size == 0);
+    CHECK_THROWS_AS(parse_wishes("no JSON"), UsageError);
     CHECK(wishes_of(Json::parse("{\"class\":null}")).scene_class.empty());
 
     for (const char* wrong :

@@ -1,6 +1,7 @@
 // Optimizers, clipping, the weight average and the outcome of a step on the GPU, against the CPU.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <deque>
 #include <limits>

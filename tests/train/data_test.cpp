@@ -19,6 +19,8 @@ TEST_SUITE("dataset") {
         folder.write("loose.png", scene_png(5));
         folder.write("notes.md", "not a photo");
         folder.write("sea/._b.png", "a Mac's shadow file");
+        folder.write("sea/.thumbnails/a.png", scene_png(1));
+        folder.write(".trash/a.png", scene_png(1));
         const auto data = open_dataset({folder.path()}, 1);
         CHECK(data->classes() == Names{"forest", "sea"});
         REQUIRE(data->size() == 5);
@@ -47,6 +49,7 @@ TEST_SUITE("dataset") {
         folder.write("a.tar",
                      tar({tar_member("sea/", {}, '5'), tar_member("sea/a.png", scene_png(1)),
                           tar_member("./forest/b.png", scene_png(2)), prefixed,
+                          tar_member("./sea/.thumbnails/f.png", scene_png(1)),
                           tar_member("PaxHeaders/x", {'9', ' ', 'a'}, 'x'),
                           tar_member("sea/readme.txt", {'h', 'i'}), tar_member("d.png", gray_png()),
                           tar_member("sea/link.png", {}, '2'),

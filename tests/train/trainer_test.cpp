@@ -81,7 +81,7 @@ TEST_CASE("a run is not overwritten, and a damaged one is refused") {
     CHECK_THROWS_WITH_AS(train(o, data), doctest::Contains("goes on only as it began"), UsageError);
     o.optimizer = optimizer_spec("adadelta");
     o.batch = 5;
-    CHECK_THROWS_WITH_AS(train(o, data), doctest::Contains("train_batch is 4"), UsageError);
+    CHECK_THROWS_WITH_AS(train(o, data), doctest::Contains("batch is 4"), UsageError);
     o.batch = 4;
     TensorFile state = read_tensor_file(state_path(o.run));
     for (const char* step : {"9223372036854775807", "-1", "x", ""}) {

@@ -89,7 +89,7 @@ void GradientReducer::ready(Parameter& parameter) {
 }
 
 void GradientReducer::flush() {
-    sent_.push_back(peers_.submit([gradients = std::exchange(bucket_, {}), staging = &staging_](
+    sent_.push_back(peers_.submit([gradients = std::exchange(bucket_, {}), staging = staging_](
                                       Communicator& c) { average(c, gradients, *staging); }));
     filled_ = 0;
 }

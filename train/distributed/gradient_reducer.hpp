@@ -40,7 +40,8 @@ class GradientReducer {
     int64_t bucket_bytes_;
     std::vector<Tensor> bucket_;  // gradients of one dtype
     int64_t filled_ = 0;          // bytes in it
-    cuda::PinnedMemory staging_;  // of the group's thread, for gradients of a GPU
+    // Of the group's thread, for gradients of a GPU; the last job may outlive this object.
+    std::shared_ptr<cuda::PinnedMemory> staging_ = std::make_shared<cuda::PinnedMemory>();
     std::vector<std::future<void>> sent_;
     int64_t buckets_ = 0;
 };

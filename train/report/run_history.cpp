@@ -7,7 +7,7 @@
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
 #include "tensor/json.hpp"
-#include "train/trainer.hpp"
+#include "train/run_log.hpp"
 
 namespace lumachrome {
 namespace {

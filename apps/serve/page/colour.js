@@ -99,13 +99,16 @@ export class ColourView {
     }
 
     async #start(photo) {
+        const removed = () => !this.#photos.includes(photo);
         try {
             await photo.hold((share) => this.#paintFilm(photo, share));
         } catch (error) {
+            if (removed()) return;
             this.#setError(photo, error.message);
             this.#select(this.#current);
             return;
         }
+        if (removed()) return photo.drop(); // it had no id to be forgotten by
         this.#paintFilm(photo);
         if (this.#current === photo || (this.#current.error && !this.#current.id)) this.#select(photo);
         else this.#paintCandidates();

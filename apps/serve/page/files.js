@@ -43,7 +43,8 @@ export function onDrop(receive) {
         if (!hasFiles(event)) return;
         event.preventDefault();
         const target = event.target;
-        receive(await filesOfDrop(event.dataTransfer), target);
+        const files = await filesOfDrop(event.dataTransfer);
+        if (files.length > 0) receive(files, target);
     });
 }
 

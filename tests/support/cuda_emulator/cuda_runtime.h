@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <tuple>
 #include <utility>
@@ -254,8 +255,15 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
+// The dynamic shared memory that a kernel was allowed, of all its launches.
 template <class... P>
-cudaError_t cudaFuncSetAttribute(void (*)(P...), cudaFuncAttribute, int) {
+int& allowed_dynamic_shared(void (*kernel)(P...)) {
+    static std::map<void (*)(P...), int> allowed;
+    return allowed[kernel];
+}
+template <class... P>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int bytes) {
+    allowed_dynamic_shared(kernel) = bytes;
     return cudaSuccess;
 }
 
@@ -271,6 +279,10 @@ template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...),
                                A&&... arguments) {
     const cudaLaunchConfig_t c = *config;
+    // A GPU counts a kernel's static memory too, which is not known here: at most 16 KiB.
+    const int dynamic = static_cast<int>(c.dynamicSmemBytes);
+    if (dynamic > 32 * 1024 && allowed_dynamic_shared(kernel) < dynamic)
+        return cudaErrorInvalidValue;
     // As a launch does: every parameter is copied.
     std::tuple<P...> parameters{static_cast<P>(arguments)...};
     c.stream->work([c, kernel, parameters] {
