@@ -40,7 +40,7 @@ std::vector<std::string> words_of_example(const std::string& line) {
     const std::string start = "  lumachrome ";
     REQUIRE(line.starts_with(start));
     std::string text = line.substr(start.size());
-    text.resize(std::min({text.size(), text.find("  "), text.find(" <")}));
+    text.resize(std::min({text.size(), text.find("  "), text.find(" <"), text.find(" >")}));
     std::istringstream in(text);
     std::vector<std::string> words;
     for (std::string word; in >> word;) words.push_back(word);
