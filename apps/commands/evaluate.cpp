@@ -20,9 +20,9 @@ struct EvaluateOptions : RunOptions {
     std::string weights;
     std::vector<std::string> compare;  // two checkpoints instead of `weights`; empty: none
     ColorizeSettings settings;
-    int64_t limit = 0;          // 0: all
-    uint64_t seed = 1'000'003;  // scenes that no training with a small seed has seen  // of
-                                // scenes:N; not train's default, whose photos are no test
+    int64_t limit = 0;  // 0: all
+    // Of scenes:N: photos that no training with a small seed has seen, or validated on.
+    uint64_t seed = 1'000'003;
     std::optional<double> max_rmse_ab;
     bool classes = false;  // print every scene, not only the best and worst
     std::string samples;   // picture to write; empty: none
