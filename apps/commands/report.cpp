@@ -11,7 +11,7 @@ namespace {
 
 struct ReportOptions : RunOptions {
     std::vector<std::string> runs;
-    std::string output;
+    std::string output, figures;
     bool overwrite = false;
 };
 
@@ -24,9 +24,16 @@ int run_report(const ReportOptions& options, Console& console) {
     } else {
         check_overwrite(output, options.overwrite);
     }
+    Json::Object result{{"report", output}};
+    if (!options.figures.empty()) {
+        const std::vector<std::string> figures =
+            write_figures(options.runs, options.figures, options.overwrite);
+        console.note("wrote " + std::to_string(figures.size()) + " figures to " + options.figures);
+        result.emplace_back("figures", Json::Array(figures.begin(), figures.end()));
+    }
     write_report(options.runs, output);
     console.note("wrote " + output);
-    console.result(Json::Object{{"report", output}});
+    console.result(std::move(result));
     return 0;
 }
 
@@ -38,13 +45,15 @@ Command report_command() {
         .summary = "a page about a training run, or several side by side",
         .description = "Draws the curves of training runs, the first with its pictures.",
         .examples = "  lumachrome report run                          writes run/report.html anew\n"
-                    "  lumachrome report run other -o compare.html    both in the same curves",
+                    "  lumachrome report run other -o compare.html    both in the same curves\n"
+                    "  lumachrome report run --figures figures        its curves for a text",
     });
     ReportOptions& options = command.runs(run_report);
     add_run_options(command, options);
     command.add("RUN", options.runs, "Folders of runs, at most 8").required();
     command.add("-o,--output", options.output, "File to write; else report.html in the run");
-    command.add("--overwrite", options.overwrite, "Replace the file of -o if it exists");
+    command.add("--figures", options.figures, "Folder for the curves as SVG files, too");
+    command.add("--overwrite", options.overwrite, "Replace files of -o and --figures");
     return command;
 }
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <regex>
 #include <sstream>
 
 #include "image/codec.hpp"
@@ -241,6 +242,34 @@ TEST_CASE("runs side by side: a row and curves for each") {
     CHECK_THROWS_AS(write_report(std::vector<std::string>(9, runs[0]), out), UsageError);
 }
 
+TEST_CASE("charts as files: XML of their own, whole, escaped, and never over others unasked") {
+    const Folder folder;
+    const std::vector<std::string> runs = {whole_run(folder, "first"), whole_run(folder, "a<b")};
+    const std::string out = (folder.path / "figures").string();
+    const std::vector<std::string> paths = write_figures(runs, out, false);
+    REQUIRE(paths.size() == 8);
+    CHECK(paths[1] == out + "/colour-error.svg");
+    const std::regex bare("<[^>]* [a-z0-9-]+=[^\"]");
+    for (const std::string& path : paths) {
+        CAPTURE(path);
+        const std::string svg = text_of(path);
+        CHECK(svg.starts_with("<svg xmlns="));
+        CHECK(count(svg, "<svg ") == 1);
+        CHECK(svg.ends_with("</g></svg>\n"));
+        CHECK(count(svg, ">a&lt;b") > 0);
+        CHECK(svg.find("a<b") == std::string::npos);
+        CHECK(svg.find("var(") == std::string::npos);
+        CHECK_FALSE(std::regex_search(svg, bare));  // XML wants every value quoted
+        for (const char* tag : {"text", "g", "style", "title", "desc"})
+            CHECK(count(svg, std::string("<") + tag + " ") +
+                      count(svg, std::string("<") + tag + ">") ==
+                  count(svg, std::string("</") + tag + ">"));
+    }
+    CHECK_THROWS_AS(write_figures(runs, out, false), UsageError);
+    CHECK(write_figures({runs[0]}, out, true).size() == 8);
+    CHECK(text_of(paths[0]).find("a&lt;b") == std::string::npos);
+}
+
 TEST_CASE("the film strip spreads over the run and survives what lies in its folder") {
     const Folder folder;
     const std::string run = folder.run("film");
@@ -305,12 +334,12 @@ TEST_CASE("curves: decimation keeps the mean, ticks and scales fit the values") 
         CHECK(single.find("<circle") != std::string::npos);
         CHECK(single.find("nan") == std::string::npos);
         CHECK(single.find("inf") == std::string::npos);
-        CHECK(count(single, "class=grid") < 15);
+        CHECK(count(single, "class=\"grid\"") < 15);
     }
     chart.curves[0].points = {{0, -1e100}, {1, 1e-320}, {2, 1e100}, {3, 1e300}};
     CHECK(draw(chart).find("nan") == std::string::npos);
     chart.curves[0].points = {{0, 1e-320}, {1, 1e100}};
-    CHECK(count(draw(chart), "class=grid") < 15);
+    CHECK(count(draw(chart), "class=\"grid\"") < 15);
     chart.curves[0].points = {{0, 1e300}};
     CHECK(draw(chart).empty());
 }

@@ -138,24 +138,25 @@ std::string draw_axes(const Axis& x, const Axis& y, const std::string& unit) {
     std::string svg;
     for (const double tick : y.ticks) {
         const double at = y_of(y, tick);
-        svg +=
-            text("<line class=grid x1=%g y1=%.1f x2=%g y2=%.1f />", kLeft, at, kWidth - kRight, at);
-        svg += text("<text x=%g y=%.1f text-anchor=end>", kLeft - 7, at + 4) + format_figure(tick) +
-               "</text>";
+        svg += text("<line class=\"grid\" x1=\"%g\" y1=\"%.1f\" x2=\"%g\" y2=\"%.1f\" />", kLeft,
+                    at, kWidth - kRight, at);
+        svg += text("<text x=\"%g\" y=\"%.1f\" text-anchor=\"end\">", kLeft - 7, at + 4) +
+               format_figure(tick) + "</text>";
     }
     for (const double tick : x.ticks) {
         const double at = x_of(x, tick);
-        svg += text("<line class=tick x1=%.1f y1=%g x2=%.1f y2=%g />", at, kHeight - kBottom, at,
-                    kHeight - kBottom + 4);
-        svg += text("<text x=%.1f y=%g text-anchor=middle>", at, kHeight - kBottom + 17) +
-               format_step(tick) + "</text>";
+        svg += text("<line class=\"tick\" x1=\"%.1f\" y1=\"%g\" x2=\"%.1f\" y2=\"%g\" />", at,
+                    kHeight - kBottom, at, kHeight - kBottom + 4);
+        svg +=
+            text("<text x=\"%.1f\" y=\"%g\" text-anchor=\"middle\">", at, kHeight - kBottom + 17) +
+            format_step(tick) + "</text>";
     }
-    svg += text("<line class=axis x1=%g y1=%g x2=%g y2=%g />", kLeft, kHeight - kBottom,
-                kWidth - kRight, kHeight - kBottom);
-    svg += text("<text class=unit x=%g y=13>", 2.0) + escape_html(unit) +
+    svg += text("<line class=\"axis\" x1=\"%g\" y1=\"%g\" x2=\"%g\" y2=\"%g\" />", kLeft,
+                kHeight - kBottom, kWidth - kRight, kHeight - kBottom);
+    svg += text("<text class=\"unit\" x=\"%g\" y=\"13\">", 2.0) + escape_html(unit) +
            (y.logarithmic ? ", logarithmic" : "") + "</text>";
-    svg += text("<text class=unit x=%g y=%g text-anchor=end>step</text>", kWidth - kRight,
-                kHeight - 6);
+    svg += text("<text class=\"unit\" x=\"%g\" y=\"%g\" text-anchor=\"end\">step</text>",
+                kWidth - kRight, kHeight - 6);
     return svg;
 }
 
@@ -182,14 +183,14 @@ std::string draw_curve(const Curve& curve, const Axis& x, const Axis& y) {
         if (count++ > 0) places += ' ';
         places += place;
         if (curve.style == Curve::Style::marked)
-            marks += text("<circle class=c%d cx=%.1f cy=%.1f r=2.6 />", curve.color,
+            marks += text("<circle class=\"c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.6\" />", curve.color,
                           x_of(x, p.step), y_of(y, p.value));
     }
     if (count == 0) return "";
     // One value has no line; the dot says where it is.
     if (count == 1 && marks.empty() && curve.style != Curve::Style::faint) {
         const size_t comma = places.find(',');
-        marks = text("<circle class=c%d cx=%s cy=%s r=2.6 />", curve.color,
+        marks = text("<circle class=\"c%d\" cx=\"%s\" cy=\"%s\" r=\"2.6\" />", curve.color,
                      places.substr(0, comma).c_str(), places.substr(comma + 1).c_str());
     }
     // Marks crowd when there are many; then the line is enough.
@@ -200,33 +201,86 @@ std::string draw_curve(const Curve& curve, const Axis& x, const Axis& y) {
            escape_html(curve.name) + "\" points=\"" + places + "\" />" + marks;
 }
 
-}  // namespace
+struct Plot {
+    Axis x, y;
+    std::string drawn;               // axes and curves, in the picture's own units
+    std::vector<const Curve*> keys;  // of the legend
+};
 
-std::string draw(const Chart& chart) {
+// Nothing drawn when no curve has a point.
+Plot plot(const Chart& chart) {
     const bool any = std::any_of(chart.curves.begin(), chart.curves.end(), [](const Curve& c) {
         return std::any_of(c.points.begin(), c.points.end(), drawable);
     });
-    if (!any) return "";
-    const Axis x = step_axis(chart), y = value_axis(chart);
-    std::string curves, legend;
+    if (!any) return {};
+    Plot plot{.x = step_axis(chart), .y = value_axis(chart), .drawn = {}, .keys = {}};
+    plot.drawn = draw_axes(plot.x, plot.y, chart.unit);
     for (const Curve& curve : chart.curves) {
-        const std::string drawn = draw_curve(curve, x, y);
-        curves += drawn;
-        if (drawn.empty() || curve.name.empty()) continue;
-        legend += text("<span><i class=\"key c%d%s\"></i>", curve.color, style_class(curve.style)) +
-                  escape_html(curve.name) + "</span>";
+        const std::string drawn = draw_curve(curve, plot.x, plot.y);
+        plot.drawn += drawn;
+        if (!drawn.empty() && !curve.name.empty()) plot.keys.push_back(&curve);
     }
+    return plot;
+}
+
+// The page's light colours, written out: programs that are no browser know no variables.
+constexpr const char* kFileStyle =
+    "svg{background:#fff;font:11.5px system-ui,sans-serif}text{fill:#5d6670}"
+    ".title{font-size:14px;font-weight:600;fill:#1c2126}.grid{stroke:#e2e3e0}"
+    ".axis,.tick{stroke:#9ba1a7}.curve{fill:none;stroke-width:1.8;stroke-linejoin:round;"
+    "stroke:currentColor}.faint{stroke-width:1;opacity:.28}.dashed{stroke-dasharray:5 4}"
+    ".marked{stroke-width:1.5}circle{fill:currentColor}"
+    ".c0{color:#2762b3}.c1{color:#cc5a1d}.c2{color:#2b8a5a}.c3{color:#8550b5}.c4{color:#a87b06}"
+    ".c5{color:#0d8390}.c6{color:#b83a6f}.c7{color:#66707a}";
+
+}  // namespace
+
+std::string draw(const Chart& chart) {
+    const Plot plot = lumachrome::plot(chart);
+    if (plot.drawn.empty()) return "";
+    std::string legend;
+    for (const Curve* curve : plot.keys)
+        legend +=
+            text("<span><i class=\"key c%d%s\"></i>", curve->color, style_class(curve->style)) +
+            escape_html(curve->name) + "</span>";
     // The script reads positions back into values.
     const std::string frame =
         text("data-box=\"%g %g %g %g\" data-x=\"%.9g %.9g\" data-y=\"%.9g %.9g\" data-log=%d",
-             kLeft, kTop, kWidth - kRight, kHeight - kBottom, x.low, x.high, y.low, y.high,
-             y.logarithmic ? 1 : 0);
+             kLeft, kTop, kWidth - kRight, kHeight - kBottom, plot.x.low, plot.x.high, plot.y.low,
+             plot.y.high, plot.y.logarithmic ? 1 : 0);
     return "<figure class=\"card chart\"><h3>" + escape_html(chart.title) +
            "</h3><div class=legend>" + legend + "</div><div class=plot>" +
            text("<svg viewBox=\"0 0 %g %g\" role=img aria-label=\"", kWidth, kHeight) +
-           escape_html(chart.title) + " over steps\" " + frame + ">" + draw_axes(x, y, chart.unit) +
-           curves + "</svg></div><figcaption>" + escape_html(chart.caption) +
-           "</figcaption></figure>\n";
+           escape_html(chart.title) + " over steps\" " + frame + ">" + plot.drawn +
+           "</svg></div><figcaption>" + escape_html(chart.caption) + "</figcaption></figure>\n";
+}
+
+std::string draw_file(const Chart& chart) {
+    const Plot plot = lumachrome::plot(chart);
+    if (plot.drawn.empty()) return "";
+    constexpr double kMargin = 12, kKey = 16, kGap = 6, kLetter = 6.3, kLine = 18;
+    double x = kMargin, y = 44;
+    std::string legend;
+    for (const Curve* curve : plot.keys) {
+        const double width = kKey + kGap + kLetter * double(curve->name.size()) + kKey;
+        if (x > kMargin && x + width > kWidth) x = kMargin, y += kLine;
+        if (curve->style == Curve::Style::marked)
+            legend += text("<circle class=\"c%d\" cx=\"%.1f\" cy=\"%g\" r=\"2.6\" />", curve->color,
+                           x + kKey / 2, y - 4);
+        legend += text("<polyline class=\"curve c%d%s\" points=\"%.1f,%g %.1f,%g\" />",
+                       curve->color, style_class(curve->style), x, y - 4, x + kKey, y - 4) +
+                  text("<text x=\"%.1f\" y=\"%g\">", x + kKey + kGap, y) +
+                  escape_html(curve->name) + "</text>";
+        x += width;
+    }
+    const double top = y + kMargin;
+    return text("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" width=\"%g\">",
+                kWidth, top + kHeight, kWidth) +
+           "<title>" + escape_html(chart.title) + "</title><desc>" + escape_html(chart.caption) +
+           "</desc><style>" + kFileStyle + "</style>" +
+           text("<text class=\"title\" x=\"%g\" y=\"22\">", kMargin) + escape_html(chart.title) +
+           "</text>" + legend + text("<g transform=\"translate(0 %g)\">", top) + plot.drawn +
+           "</g></svg>\n";
 }
 
 std::vector<CurvePoint> decimate(const std::vector<CurvePoint>& points, size_t most) {

@@ -1,5 +1,5 @@
-// Curves as inline SVG, for pages that must work without anything else. Colours, fonts and the
-// read-out under the pointer come from the style and script of the page (style.hpp); without
+// Curves as SVG, inside pages that must work without anything else, or as files. Colours, fonts and
+// the read-out under the pointer come from the style and script of the page (style.hpp); without
 // the script the picture is the same.
 #pragma once
 #include <cstddef>
@@ -34,6 +34,8 @@ struct Chart {
 
 // A <figure>. Empty when no curve has a point.
 std::string draw(const Chart& chart);
+// The same as an SVG file of its own, with its title and legend inside.
+std::string draw_file(const Chart& chart);
 
 // Averages of equally long runs of points, so that at most `most` remain.
 std::vector<CurvePoint> decimate(const std::vector<CurvePoint>& points, size_t most);

@@ -1,10 +1,12 @@
 #include "train/report/report.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <set>
+#include <utility>
 
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
@@ -171,9 +173,9 @@ class Curves {
     std::vector<Curve> curves_, baselines_;
 };
 
-std::string curves(const std::vector<LoggedRun>& runs) {
+std::vector<Chart> charts(const std::vector<LoggedRun>& runs) {
     using Scale = Chart::Scale;
-    const Chart charts[] = {
+    return {
         {"Colour loss",
          "mean squared error of ab",
          "How far predicted colours are from the true ones, in the units that training minimises. "
@@ -246,8 +248,11 @@ std::string curves(const std::vector<LoggedRun>& runs) {
          {0},
          Curves(runs).training([](auto& t) { return t.images_per_second; }).take()},
     };
+}
+
+std::string curves(const std::vector<LoggedRun>& runs) {
     std::string html;
-    for (const Chart& chart : charts) html += draw(chart);
+    for (const Chart& chart : charts(runs)) html += draw(chart);
     if (html.empty()) return "";
     return "<h2>Curves</h2>\n<p class=soft>Faint lines are the logged values, strong ones their "
            "mean "
@@ -279,17 +284,7 @@ std::string page(const std::vector<LoggedRun>& runs) {
            kReportScript + "</script>\n</body>\n</html>\n";
 }
 
-}  // namespace
-
-std::string report_path(const std::string& run) {
-    return run + "/report.html";
-}
-
-void write_report(const std::string& run) {
-    write_report(std::vector<std::string>{run}, report_path(run));
-}
-
-void write_report(const std::vector<std::string>& runs, const std::string& out) {
+std::vector<LoggedRun> read_runs(const std::vector<std::string>& runs) {
     if (runs.empty() || runs.size() > size_t{kCurveColors})
         throw UsageError("report: " + std::to_string(runs.size()) + " runs; name 1 to " +
                          std::to_string(kCurveColors));
@@ -303,8 +298,44 @@ void write_report(const std::vector<std::string>& runs, const std::string& out) 
             if (other.name == name) name = path;
         read.push_back({path, name, read_run_history(path)});
     }
-    const std::string html = page(read);
+    return read;
+}
+
+}  // namespace
+
+std::string report_path(const std::string& run) {
+    return run + "/report.html";
+}
+
+void write_report(const std::string& run) {
+    write_report(std::vector<std::string>{run}, report_path(run));
+}
+
+void write_report(const std::vector<std::string>& runs, const std::string& out) {
+    const std::string html = page(read_runs(runs));
     write_file_atomic(out, {reinterpret_cast<const uint8_t*>(html.data()), html.size()}, true);
+}
+
+std::vector<std::string> write_figures(const std::vector<std::string>& runs,
+                                       const std::string& folder, bool overwrite) {
+    std::vector<std::pair<std::string, std::string>> files;
+    for (const Chart& chart : charts(read_runs(runs))) {
+        std::string name = chart.title;
+        for (char& c : name) c = c == ' ' ? '-' : static_cast<char>(std::tolower(c));
+        std::string svg = draw_file(chart);
+        if (!svg.empty()) files.emplace_back(folder + "/" + name + ".svg", std::move(svg));
+    }
+    std::vector<std::string> paths;
+    for (const auto& [path, svg] : files) check_overwrite(path, overwrite);
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) throw ResourceError(folder + ": cannot create: " + error.message());
+    for (const auto& [path, svg] : files) {
+        write_file_atomic(path, {reinterpret_cast<const uint8_t*>(svg.data()), svg.size()},
+                          overwrite);
+        paths.push_back(path);
+    }
+    return paths;
 }
 
 }  // namespace lumachrome

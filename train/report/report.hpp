@@ -19,4 +19,10 @@ void write_report(const std::string& run);
 // all and a table of their figures. Throws UsageError for no run or too many.
 void write_report(const std::vector<std::string>& runs, const std::string& out);
 
+// The page's charts as SVG files for a text or slides: colour-loss.svg, colour-error.svg, ... in
+// the folder, which is made. Returns their paths. Throws as write_report does, and UsageError when
+// one exists and `overwrite` is false.
+std::vector<std::string> write_figures(const std::vector<std::string>& runs,
+                                       const std::string& folder, bool overwrite);
+
 }  // namespace lumachrome
