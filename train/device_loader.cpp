@@ -42,16 +42,32 @@ void DeviceLoader::prepare() {
         send(0, draws);
     } catch (...) {
         failure_ = std::current_exception();
+        mark_done();
+    }
+}
+
+// What was started still reads the staging, whatever failed behind it.
+void DeviceLoader::mark_done() {
+    try {
+        done_.set();
+    } catch (...) {  // a GPU in error: nothing runs there any more
+    }
+}
+
+DeviceLoader::~DeviceLoader() {
+    try {
+        done_.wait();
+    } catch (...) {  // as above
     }
 }
 
 void DeviceLoader::reserve(int64_t samples) {
-    samples_ = samples;
     luma_ = Tensor::empty({samples, spec_.size, spec_.size, 1}, DType::f32, device_);
     ab_ = Tensor::empty({samples, spec_.size / 2, spec_.size / 2, 2}, DType::f32, device_);
     sources_ = allocate(samples * int64_t{sizeof(cuda::SampleSource)}, device_);
     near_gray_ = allocate(samples * int64_t{sizeof(int32_t)}, device_);
     gray_ = cuda::PinnedMemory(samples * int64_t{sizeof(int32_t)});
+    samples_ = samples;  // last: until all is there, the next batch asks again
 }
 
 Batch DeviceLoader::next() {
@@ -102,8 +118,8 @@ void DeviceLoader::send(int64_t begin, const std::vector<const Draw*>& draws) {
         auto known = resident_.find(draw.index);
         const int64_t bytes = bytes_of(draw);
         if (known == resident_.end() && bytes <= room_) {
-            room_ -= aligned(bytes);
             known = resident_.emplace(draw.index, allocate(bytes, device_)).first;
+            room_ -= aligned(bytes);
             std::memcpy(next, image.bytes.data(), static_cast<size_t>(bytes));
             cuda::copy_behind(device_, known->second.get(), next, bytes);
             next += aligned(bytes);

@@ -19,6 +19,9 @@ class DeviceLoader {
   public:
     // `loader` makes draws with that spec; resident_bytes: of the GPU's memory, for photos.
     DeviceLoader(Loader& loader, const AugmentSpec& spec, Device device, int64_t resident_bytes);
+    ~DeviceLoader();  // waits for what still reads its memory
+    DeviceLoader(const DeviceLoader&) = delete;
+    DeviceLoader& operator=(const DeviceLoader&) = delete;
 
     // Starts on the batch that next() will give. The GPU then makes it after what it has to do
     // now, while the CPU does something else.
@@ -38,6 +41,7 @@ class DeviceLoader {
     // Samples [begin, begin + draws.size()) of the batch: all of them, or one.
     void send(int64_t begin, const std::vector<const Draw*>& draws);
     std::byte* stage(int64_t bytes);
+    void mark_done();
 
     Loader& loader_;
     const AugmentSpec spec_;
