@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <istream>
+#include <iterator>
 #include <memory>
 #include <numeric>
-#include <sstream>
+#include <string_view>
 
 #include "apps/commands/commands.hpp"
 #include "apps/exit_code.hpp"
@@ -70,14 +72,141 @@ std::string did_you_mean(const std::string& word, const std::vector<std::string>
     return near ? "; did you mean " + *nearest + "?" : "";
 }
 
-// As a config file that --config reads back; what was not given and has no default is left out.
-std::string given_options(const CLI::App& app) {
-    std::istringstream lines(app.config_to_str(true, false));
-    std::string kept;
-    for (std::string line; std::getline(lines, line);)
-        if (!line.ends_with("=\"\"") && !line.ends_with("=\"[]\"")) kept += line + "\n";
-    return kept;
-}
+// Reads what OptionsFile describes.
+class OptionsReader {
+  public:
+    explicit OptionsReader(std::istream& file) : text_(std::istreambuf_iterator<char>(file), {}) {}
+
+    std::vector<CLI::ConfigItem> all() {
+        std::vector<CLI::ConfigItem> items;
+        for (skip(" \t\r\n"); at_ < text_.size(); skip(" \t\r\n")) {
+            if (next_is("#;")) {
+                until("\n");
+                continue;
+            }
+            std::string name = until("=#\n");
+            name.resize(name.find_last_not_of(" \t\r") + 1);
+            std::vector<std::string> words = {"true"};
+            if (next_is("=")) words = values();
+            skip(" \t\r");
+            if (at_ < text_.size() && !next_is("#\n")) refuse("one name=value a line");
+            auto item = std::find_if(items.begin(), items.end(),
+                                     [&](const auto& earlier) { return earlier.name == name; });
+            if (item == items.end()) {
+                item = items.insert(items.end(), CLI::ConfigItem{});
+                item->name = name;
+            }
+            item->inputs.insert(item->inputs.end(), words.begin(), words.end());
+        }
+        return items;
+    }
+
+  private:
+    std::vector<std::string> values() {
+        ++at_;  // the =
+        skip(" \t\r");
+        const bool list = next_is("[");
+        if (list) ++at_;
+        const char* const between = list ? " \t\r\n," : " \t\r,";
+        std::vector<std::string> words;
+        for (skip(between); !next_is(list ? "]" : "#\n"); skip(between)) {
+            if (at_ == text_.size()) {
+                if (list) refuse("a [ without its ]");
+                break;
+            }
+            if (next_is("#"))
+                until("\n");
+            else if (next_is("\"'"))
+                words.push_back(quoted());
+            else
+                words.push_back(until(list ? " \t\r\n,#]" : " \t\r\n,#"));
+        }
+        if (list)
+            ++at_;
+        else if (words.empty())
+            words.push_back("");
+        return words;
+    }
+
+    std::string quoted() {
+        const size_t begin = at_;
+        const char quote = text_[at_];
+        std::string word;
+        for (++at_; at_ < text_.size(); ++at_) {
+            if (text_[at_] == quote && (++at_ == text_.size() || text_[at_] != quote)) {
+                if (at_ < text_.size() && !next_is(" \t\r\n,#]")) break;
+                return word;
+            }
+            word += text_[at_];
+        }
+        at_ = begin;
+        refuse(std::string("a value in quotes ends with its quote; one within is doubled, ") +
+               quote + quote);
+    }
+
+    bool next_is(const char* one_of) const {
+        return at_ < text_.size() && std::string_view(one_of).find(text_[at_]) != std::string::npos;
+    }
+    void skip(const char* any_of) {
+        at_ = std::min(text_.find_first_not_of(any_of, at_), text_.size());
+    }
+    std::string until(const char* any_of) {
+        const size_t begin = at_;
+        at_ = std::min(text_.find_first_of(any_of, at_), text_.size());
+        return text_.substr(begin, at_ - begin);
+    }
+    [[noreturn]] void refuse(const std::string& rule) const {
+        const auto end = text_.begin() + static_cast<std::ptrdiff_t>(at_);
+        throw UsageError(format("the options file, line %ld: ",
+                                long{1} + long{std::count(text_.begin(), end, '\n')}) +
+                         rule);
+    }
+
+    std::string text_;
+    size_t at_ = 0;
+};
+
+// Options in a file, one name=value a line. A value with more in it than letters, digits and .-+_
+// stands in quotes, in which that quote is doubled and nothing else is special. Several values of
+// an option: [a, b], or its name again. The parser library's own class cuts at a # in quotes.
+class OptionsFile : public CLI::Config {
+  public:
+    // All options in effect; what was not given and has no default is left out.
+    std::string to_config(const CLI::App* app, bool, bool, std::string) const override {
+        std::string text;
+        for (const CLI::Option* option : app->get_options()) {
+            if (!option->get_configurable()) continue;
+            std::vector<std::string> words = option->reduced_results();
+            if (words.empty()) {
+                const std::string by_default = option->get_default_str();
+                const bool flag = option->get_expected_min() == 0;
+                words.push_back(by_default.empty() && flag ? "false" : by_default);
+            }
+            if (words.size() == 1 && (words[0].empty() || words[0] == "[]")) continue;
+            text += option->get_single_name() + "=" + (words.size() > 1 ? "[" : "");
+            for (size_t i = 0; i < words.size(); ++i)
+                text += (i > 0 ? ", " : "") + written(words[i]);
+            text += words.size() > 1 ? "]\n" : "\n";
+        }
+        return text;
+    }
+
+    std::vector<CLI::ConfigItem> from_config(std::istream& file) const override {
+        return OptionsReader(file).all();
+    }
+
+  private:
+    static std::string written(const std::string& word) {
+        const auto plain = [](char c) {
+            return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                   std::string_view(".-+_").find(c) != std::string::npos;
+        };
+        if (!word.empty() && std::all_of(word.begin(), word.end(), plain)) return word;
+        std::string text = "\"";
+        for (const char c : word) text += c == '"' ? "\"\"" : std::string(1, c);
+        return text + "\"";
+    }
+};
 
 template <class T>
 CLI::Validator in_range(const Option::Range& range) {
@@ -108,7 +237,8 @@ struct AddTo {
     }
     CLI::Option* operator()(ShowHelp) const { return app.set_help_flag(names(), option.help); }
     CLI::Option* operator()(const ConfigFile& file) const {
-        app.final_callback([&app = app, given = file.given] { *given = given_options(app); });
+        app.config_formatter(std::make_shared<OptionsFile>());
+        app.final_callback([&app = app, given = file.given] { *given = app.config_to_str(true); });
         app.allow_config_extras(CLI::config_extras_mode::error);
         return app.set_config(names(), "", option.help);
     }

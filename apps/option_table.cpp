@@ -1,5 +1,6 @@
 #include "apps/option_table.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <sstream>
@@ -80,10 +81,16 @@ std::string Option::value_text() const {
 
 std::string Option::value_in_effect(const std::vector<std::string>& words) const {
     const auto value = [&](const auto& held) -> std::string {
-        if constexpr (std::is_pointer_v<std::decay_t<decltype(held)>>)
+        using Held = std::decay_t<decltype(held)>;
+        if constexpr (std::is_same_v<Held, std::vector<std::string>*>) {
+            std::vector<std::string> kept = *held;
+            if (kept_as) std::transform(kept.begin(), kept.end(), kept.begin(), kept_as);
+            return joined(kept);
+        } else if constexpr (std::is_pointer_v<Held>) {
             return text_of(*held);
-        else
+        } else {
             return words.empty() ? default_text : joined(words);
+        }
     };
     return std::visit(value, target);
 }
@@ -142,6 +149,11 @@ Option& Option::by_default(std::string text) {
 
 Option& Option::same_result() {
     decides = false;
+    return *this;
+}
+
+Option& Option::keeps(std::function<std::string(const std::string& word)> as) {
+    kept_as = std::move(as);
     return *this;
 }
 

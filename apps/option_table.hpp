@@ -51,11 +51,14 @@ struct Option {
     bool is_required = false;
     bool configurable = true;  // may stand in a config file
     bool decides = true;       // what the results hold; see Command::decided
+    // Of a list: what Command::decided keeps of a word, if not the word itself.
+    std::function<std::string(const std::string& word)> kept_as;
     OptionTarget target;
 
     bool positional() const;
     std::string value_text() const;  // "N [224]"
-    // What the target holds now; of a setter, which cannot be asked, the words it was given.
+    // What the target holds now, as it is kept; of a setter, which cannot be asked, the words it
+    // was given.
     std::string value_in_effect(const std::vector<std::string>& words) const;
 
     Option& within(double least, double most);
@@ -69,6 +72,7 @@ struct Option {
     Option& not_configurable();
     Option& by_default(std::string text);  // of a setter, whose value cannot be read
     Option& same_result();                 // whatever its value
+    Option& keeps(std::function<std::string(const std::string& word)> as);
 };
 
 std::string joined(const std::vector<std::string>& words);  // "a b c"

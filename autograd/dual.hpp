@@ -15,7 +15,6 @@ struct Dual {
     Dual(double v) : value(v) {}
     Dual(double v, double d) : value(v), derivative(d) {}
     Dual& operator+=(Dual b) { return *this = {value + b.value, derivative + b.derivative}; }
-    Dual& operator-=(Dual b) { return *this = {value - b.value, derivative - b.derivative}; }
 };
 
 inline Dual operator+(Dual a, Dual b) {

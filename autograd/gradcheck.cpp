@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "tensor/error.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "tensor/random.hpp"
 
 namespace lumachrome {
@@ -47,7 +48,7 @@ struct Inner {
 };
 
 double relative(const Inner& a, const Inner& b) {
-    const double scale = std::max(a.magnitude, b.magnitude);
+    const double scale = larger_or_nan(a.magnitude, b.magnitude);
     return scale == 0 ? 0 : std::fabs(a.sum - b.sum) / scale;
 }
 
@@ -65,7 +66,7 @@ double max_relative(const Tensor& a, const Tensor& b) {
     double error = 0, scale = 1e-300;
     for (int64_t i = 0; i < wa.numel(); ++i) {
         const double difference = std::fabs(wa.data<double>()[i] - wb.data<double>()[i]);
-        if (!(difference <= error)) error = difference;  // keeps NaN
+        error = larger_or_nan(error, difference);
         scale = std::max(scale, std::fabs(wb.data<double>()[i]));
     }
     return error / scale;

@@ -3,8 +3,7 @@
 //  dual     J v by dual numbers through the executable definition against J^T dy by the backward
 //           under test: <dy, J v> = <J^T dy, v>. Exact: no step size, no kink trouble, any dtype.
 //  finite   central differences of the forward under test in double. Classic, and independent of
-//  the
-//           definition, but blind near kinks and limited by the step.
+//           the definition, but blind near kinks and limited by the step.
 //
 // Errors are relative to the sum of the magnitudes of the terms of the inner product, so
 // cancellation cannot excuse a wrong gradient.
@@ -31,7 +30,7 @@ struct OpCase {
 };
 
 struct GradCheck {
-    std::string op, implementation, what;  // what: "dual f32 x0 basis 3"
+    std::string op, implementation, what;  // what: "3x3 stride 2: dual f32 x0 element 3"
     double relative_error = 0, tolerance = 0;
     bool passed() const { return relative_error <= tolerance; }  // false for NaN
 };
@@ -43,8 +42,8 @@ inline constexpr double kDualToleranceF32 = 1e-5, kDualToleranceF64 = 1e-11,
 inline constexpr double kFiniteTolerance = 1e-7;
 
 // All checks of one case with the currently chosen implementation: value against the definition,
-// dual and finite checks along random and basis directions of every input, accumulation (beta = 1),
-// NaN-filled outputs (beta = 0), skipped gradients.
+// dual and finite checks along random directions and single elements of every input, accumulation
+// (beta = 1), NaN-filled outputs (beta = 0), skipped gradients.
 std::vector<GradCheck> check_op(const OpCase& op_case, const Exec& exec,
                                 const std::string& implementation, uint64_t seed);
 

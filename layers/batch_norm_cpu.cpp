@@ -21,7 +21,8 @@ void chunk_statistics(const Exec& exec, const BatchNormProblem& p, const T* x, d
                       double* deviations) {
     const Tensor partial = Tensor::empty({chunks(p), 2, p.C}, dtype_of<T>());
     parallel_for(exec, chunks(p), [&](int64_t chunk) {
-        T* sum = partial.data<T>() + chunk * 2 * p.C;
+        // Not in `partial` itself: with few channels, threads would fight for its cache lines.
+        T* sum = scratch<T>(2 * p.C);
         T* square = sum + p.C;
         std::fill_n(sum, 2 * p.C, T{0});
         const int64_t begin = chunk * kRows, end = std::min(p.M, begin + kRows);
@@ -33,6 +34,7 @@ void chunk_statistics(const Exec& exec, const BatchNormProblem& p, const T* x, d
                 const T centred = x[i * p.C + c] - sum[c];
                 square[c] += centred * centred;
             }
+        std::copy_n(sum, 2 * p.C, partial.data<T>() + chunk * 2 * p.C);
     });
     std::fill_n(mean, p.C, 0.0);
     std::fill_n(deviations, p.C, 0.0);
@@ -139,10 +141,11 @@ void backward_sums(const Exec& exec, const BatchNormProblem& p, const BatchNormM
         const T *m = channels.mean, *s = channels.scale.data(), *b = channels.shift;
         const T *in = x.data<T>(), *up = dy.data<T>();
         const T* out = y.defined() ? y.data<T>() : nullptr;
-        const Tensor partial = Tensor::zeros({chunks(p), 2, p.C}, x.dtype());
+        const Tensor partial = Tensor::empty({chunks(p), 2, p.C}, x.dtype());
         parallel_for(exec, chunks(p), [&](int64_t chunk) {
-            T* sum = partial.data<T>() + chunk * 2 * p.C;
+            T* sum = scratch<T>(2 * p.C);  // as in chunk_statistics
             T* dot = sum + p.C;
+            std::fill_n(sum, 2 * p.C, T{0});
             const int64_t end = std::min(p.M, (chunk + 1) * kRows);
             const auto add_rows = [&](int64_t i, auto rows) {
 #pragma omp simd
@@ -163,6 +166,7 @@ void backward_sums(const Exec& exec, const BatchNormProblem& p, const BatchNormM
             for (; i + kUnroll <= end; i += kUnroll)
                 add_rows(i, std::integral_constant<int64_t, kUnroll>{});
             for (; i < end; ++i) add_rows(i, std::integral_constant<int64_t, 1>{});
+            std::copy_n(sum, 2 * p.C, partial.data<T>() + chunk * 2 * p.C);
         });
         sums.fill(0);
         double *sum = sums.data<double>(), *dot = sum + p.C;

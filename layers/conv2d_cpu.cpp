@@ -248,14 +248,17 @@ void column_sums(const Exec& exec, const Tensor& dy, const GradIn& db) {
     const int64_t chunks = (rows + kRows - 1) / kRows;
     dispatch_float(dy.dtype(), [&](auto t) {
         using T = decltype(t);
-        const Tensor partial = Tensor::zeros({chunks, K}, dy.dtype());
+        const Tensor partial = Tensor::empty({chunks, K}, dy.dtype());
         const T* up = dy.data<T>();
         T* sums = partial.data<T>();
         parallel_for(exec, chunks, [&](int64_t chunk) {
-            T* sum = sums + chunk * K;
+            // Not in `partial` itself: with few channels, threads would fight for its cache lines.
+            T* sum = scratch<T>(K);
+            std::fill_n(sum, K, T{0});
             const int64_t end = std::min(rows, (chunk + 1) * kRows);
             for (int64_t i = chunk * kRows; i < end; ++i)
                 for (int64_t k = 0; k < K; ++k) sum[k] += up[i * K + k];
+            std::copy_n(sum, K, sums + chunk * K);
         });
         T* out = db.grad.data<T>();
         for (int64_t k = 0; k < K; ++k) {

@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "layers/extents.hpp"
 #include "layers/outer_tile.hpp"
 #include "tensor/gemm_tile.hpp"
 
@@ -15,10 +16,6 @@ constexpr int64_t kPixels = 128;      // wide pixels of one product
 constexpr int64_t kRows = 4;          // wide rows of one task
 constexpr int64_t kBand = 16;         // narrow rows of one task
 constexpr int64_t kWeightGroups = 8;  // partial sums of dw; fixed, so bits do not depend on threads
-
-int64_t divide_up(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
 
 // The two sides, and which narrow row (column) each tap of a wide row (column) sees; -1: none. Taps
 // are numbered so that what they see ascends: backwards where y is narrow.

@@ -68,7 +68,7 @@ constexpr PreparedConv2dImpl kImplementations[] = {
      stride2_reject,
      {stride2_p2_row_step, stride2_p2_pack, stride2_p2_run, 25 / 36.},
      {.avoid = stride2_p2_avoid}},
-    {"direct", accepts_all, {direct_row_step, direct_pack, direct_run}},
+    {"direct", direct_reject, {direct_row_step, direct_pack, direct_run}},
     {"naive", accepts_all, {any_row, pack_naive, run_naive}},
 };
 

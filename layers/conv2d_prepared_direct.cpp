@@ -1,4 +1,4 @@
-// The plain sum, tiled for registers: the fallback for everything, and the fastest where weights or
+// The plain sum, tiled for registers: what fits nothing else, and the fastest where weights or
 // outputs, not products, are what takes time.
 #include <algorithm>
 
@@ -8,6 +8,7 @@
 namespace lumachrome {
 namespace {
 
+constexpr int64_t kMostKernel = 3;
 constexpr int64_t kBlockBytes = 2 << 20;   // of padded rows, so that they stay in the cache
 constexpr int64_t kTaskProducts = 200000;  // worth a task
 constexpr int64_t kFewTasks = 16;
@@ -75,7 +76,7 @@ void run_block(const Exec& exec, const PreparedConv2dProblem& p, const Layout& l
                            std::min(count, (task % row_tasks + 1) * rows_per_task)};
         const int64_t first = task / row_tasks * panels_per_task;
         const int64_t end = std::min(panels, first + panels_per_task);
-        const float *taps[9], *pixel_bias[16];
+        const float *taps[kMostKernel * kMostKernel], *pixel_bias[16];
         for (int64_t i = mine.begin; i < mine.end; ++i)
             for (int64_t part = 0; part < tiles; ++part) {
                 const Rows q = part_of(p.Q, tiles, part);
@@ -105,6 +106,10 @@ void run_block(const Exec& exec, const PreparedConv2dProblem& p, const Layout& l
 }
 
 }  // namespace
+
+const char* direct_reject(const PreparedConv2dProblem& p) {
+    return p.spec.kernel > kMostKernel ? "needs a kernel of at most 3x3" : nullptr;
+}
 
 int64_t direct_row_step(const PreparedConv2dProblem&) {
     return 1;

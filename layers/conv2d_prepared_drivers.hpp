@@ -2,6 +2,7 @@
 #pragma once
 #include "layers/conv2d_prepared.hpp"
 #include "layers/epilogue.hpp"
+#include "layers/extents.hpp"
 
 namespace lumachrome {
 
@@ -11,11 +12,12 @@ using RunRows = void(const Exec&, const PreparedConv2dProblem&, const Tensor& pa
                      const float* bias, const RowBand& x, const RowBand& y);
 using Objection = const char*(const PreparedConv2dProblem&);
 
-// conv2d_prepared_direct.cpp: any kernel, stride and channels
+// conv2d_prepared_direct.cpp: kernels up to 3x3, any stride and channels
+extern Objection direct_reject;
 extern RowStep direct_row_step;
 extern PackWeights direct_pack;
 extern RunRows direct_run;
-// conv2d_prepared_narrow.cpp: few output channels
+// conv2d_prepared_narrow.cpp: kernels up to 3x3, few output channels
 extern Objection narrow_reject, narrow_avoid;
 extern RowStep narrow_row_step;
 extern PackWeights narrow_pack;
@@ -41,9 +43,6 @@ inline const float* bias_of(const PreparedConv2dProblem& p, const float* bias, i
                             int64_t column, int64_t k) {
     return bias + k +
            (p.border_bias ? (border_case(row, p.P) * 4 + border_case(column, p.Q)) * p.K : 0);
-}
-inline int64_t divide_up(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
 }
 // Part i of 0..size-1 cut into `parts` that differ by one at most.
 inline Rows part_of(int64_t size, int64_t parts, int64_t i) {

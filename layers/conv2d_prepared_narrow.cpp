@@ -8,6 +8,7 @@
 namespace lumachrome {
 namespace {
 
+constexpr int64_t kMostKernel = 3;
 constexpr int64_t kTaskProducts = 200000;  // worth a task
 
 int64_t padded_depth(const PreparedConv2dProblem& p) {
@@ -22,7 +23,7 @@ void run_row(const PreparedConv2dProblem& p, const float* packed, const float* b
     const int64_t pixels = tile.pixels(p.K), window = (pixels - 1) * stride + kernel;
     // A tile that hangs over the border reads a copy of its windows.
     float* copy = scratch<float>(kernel * window * p.C);
-    const float* rows[3];
+    const float* rows[kMostKernel];
     for (int64_t q = 0; q < p.Q; q += pixels) {
         const int64_t left = q * stride - pad, top = row * stride - pad;
         const bool inside = left >= 0 && left + window <= p.W && top >= 0 && top + kernel <= p.H;
@@ -49,6 +50,7 @@ void run_row(const PreparedConv2dProblem& p, const float* packed, const float* b
 
 const char* narrow_reject(const PreparedConv2dProblem& p) {
     if (p.K > narrow_tile_for(isa()).max_outputs) return "needs one or two output channels";
+    if (p.spec.kernel > kMostKernel) return "needs a kernel of at most 3x3";
     if (p.upsample) return "needs a map without upsampling";
     return nullptr;
 }

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "layers/conv2d_stride2_loops.hpp"
+#include "layers/extents.hpp"
 #include "layers/outer_tile.hpp"
 #include "tensor/gemm_tile.hpp"
 
@@ -22,9 +23,6 @@ constexpr int64_t kFewChannels = 256;  // C + K up to which a thread takes a bat
 constexpr int64_t kAloneFloats = 160 << 10, kSharedFloats = 1 << 20;  // of a batch: L2, L3
 constexpr int64_t kLine = 16;  // floats; a gap of one keeps the slots out of one cache set
 
-int64_t divide_up(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
 int64_t padded(int64_t channels) {
     const int64_t panel = gemm_tile().panel;
     return divide_up(channels, panel) * panel;

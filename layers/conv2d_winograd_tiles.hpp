@@ -2,15 +2,13 @@
 // weights are packed, and the convolution of a map with packed weights. The transforms themselves
 // are in layers/isa/winograd_tiles.hpp.
 #pragma once
+#include "layers/extents.hpp"
 #include "layers/isa/winograd_tiles.hpp"
 #include "tensor/exec.hpp"
 #include "tensor/gemm_tile.hpp"
 
 namespace lumachrome {
 
-inline int64_t divide_up(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
 // An odd number of cache lines, 16 floats each: equal places of all frequencies then lie in
 // different sets of L1.
 inline int64_t odd_lines(int64_t floats) {

@@ -59,7 +59,7 @@ void permute_taps(const OpCase&, const Tensor&, const Saved&, std::span<const Gr
     });
 }
 
-// The first row of the map forgotten, as an off-by-one loop does.
+// The first element forgotten, as an off-by-one loop does.
 template <size_t kInput>
 void skip_first(const OpCase&, const Tensor&, const Saved&, std::span<const GradIn> din) {
     rewrite(din[kInput], [](int64_t i, double g) { return i == 0 ? 0.0 : g; });
@@ -261,8 +261,8 @@ constexpr DerivativeBug kBugs[] = {
     {"conv2d.kernel_transposed", "conv2d", "rows and columns of the kernel are swapped in dw",
      permute_taps<1, true>},
     {"conv2d.image_turned", "conv2d", "dx is scattered from the wrong end", permute_taps<0, false>},
-    {"conv2d.first_pixel_skipped", "conv2d", "an off-by-one loop leaves out the first pixel of dx",
-     skip_first<0>},
+    {"conv2d.first_element_skipped", "conv2d",
+     "an off-by-one loop leaves out the first element of dx", skip_first<0>},
     {"conv2d.dx_overwrites", "conv2d", "dx assigns where it should accumulate", assign<0>},
     {"conv2d.dw_stale_scratch", "conv2d", "the last filter tap keeps a stale value", stale_last<1>},
     {"linear.negative_dx", "linear", "sign error in dx", negate<0>},

@@ -17,6 +17,7 @@
 //   dw_g = e^T g,  dg = e w_g,  db = sum dy,  the local half as in conv2d.
 #pragma once
 #include "layers/conv2d.hpp"
+#include "layers/extents.hpp"
 
 namespace lumachrome {
 
@@ -40,12 +41,7 @@ void fusion_reference(const Conv2dSpec& spec, View<const T> m, View<const T> g, 
                 }
 }
 
-// Along one axis the kernel hangs over the start (1), over the end (2), over both (3, a map one
-// cell high) or over neither (0).
-constexpr int64_t border_case(int64_t position, int64_t size) {
-    return (position == 0) + 2 * (position == size - 1);
-}
-// Whether a tap of R along that axis then lies inside the image.
+// Whether a tap of R along an axis of that border case lies inside the image.
 constexpr bool tap_inside(int64_t tap, int64_t axis_case, int64_t R) {
     const int64_t offset = tap - R / 2;
     return !(offset < 0 && (axis_case & 1)) && !(offset > 0 && (axis_case & 2));

@@ -1,6 +1,7 @@
 // Weight initialisation. Uniform over +-gain sqrt(3 / fan_in), so that each layer keeps the
 // variance of its input: gain sqrt(2) before ReLU (He et al. 2015), 1 before sigmoid and logits.
-// Each tensor draws from its own counter, so the values do not depend on the order of creation.
+// Gain sqrt(1/3), so +-1 / sqrt(fan_in), is what the paper's Torch7 and PyTorch begin with. Each
+// tensor draws from its own counter, so the values do not depend on the order of creation.
 #pragma once
 #include <cstdint>
 

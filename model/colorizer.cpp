@@ -15,8 +15,8 @@ namespace lumachrome {
 namespace {
 
 // Shorter side of the network's input. The default model learned from photos of 128 pixels: on 26
-// colour photos of 1280 pixels its rmse_ab is 20.38, 20.31, 20.24, 20.20 at 112, 144, 176, 224, and
-// its colourfulness 37.4, 37.0, 36.8, 36.3. That hardly chooses; by eye, of an earlier model, people
+// colour photos of 1280 pixels its rmse_ab is 20.44, 20.39, 20.32, 20.26 at 112, 144, 176, 224, and
+// its colourfulness 40.8, 40.5, 40.5, 39.9. That hardly chooses; by eye, of an earlier model, people
 // take on the colour of the ground at 112 and 144, and skies turn gray from 224 on.
 constexpr int64_t kAutoSize = 176;
 constexpr int64_t kAutoLongest = 2048;  // for strips: the longer side gives way first

@@ -44,7 +44,7 @@ const Spec& checked(const Spec& spec) {
 
 }  // namespace
 
-ColorNet::ColorNet(const Spec& s, std::optional<uint64_t> seed)
+ColorNet::ColorNet(const Spec& s, std::optional<uint64_t> seed, Init init)
     : spec(checked(s)),
       low(stack(s, kLowLevel)),
       mid(stack(s, kMidLevel)),
@@ -71,8 +71,9 @@ ColorNet::ColorNet(const Spec& s, std::optional<uint64_t> seed)
     const double hidden_gain = s.activation == Activation::relu ? std::numbers::sqrt2 : 1;
     visit([&](const std::string& name, Parameter& p) {
         const bool last = name.starts_with("output") || name.starts_with("classifier.2");
+        const double gain = init == Init::torch ? std::sqrt(1.0 / 3) : last ? 1 : hidden_gain;
         if (name.ends_with("conv.weight") || name.ends_with("linear.weight"))
-            init_weight(p, last ? 1 : hidden_gain, *seed, index);
+            init_weight(p, gain, *seed, index);
         ++index;
     });
 }

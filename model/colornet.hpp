@@ -18,9 +18,20 @@
 
 namespace lumachrome {
 
+// The first weights.
+enum class Init {
+    // Maps keep their size through the layers: a network that has learned nothing, not even its
+    // batch statistics, still answers to its input.
+    even,
+    // Shorter, as in Torch7 and PyTorch. For training: batch norm makes up for that, and Adam,
+    // whose steps do not depend on the length of gradients, turns short weights faster. In as many
+    // steps it learns more (docs/README.md).
+    torch,
+};
+
 struct ColorNet {
     // Without a seed the weights are zero: a network about to be loaded.
-    explicit ColorNet(const Spec& spec, std::optional<uint64_t> seed = {});
+    explicit ColorNet(const Spec& spec, std::optional<uint64_t> seed = {}, Init init = Init::even);
     Spec spec;
 
     std::vector<ConvBlock> low, mid, global_conv;

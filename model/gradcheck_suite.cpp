@@ -8,6 +8,7 @@
 #include "layers/op_cases.hpp"
 #include "model/colornet.hpp"
 #include "tensor/error.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "tensor/random.hpp"
 
 namespace lumachrome {
@@ -31,7 +32,7 @@ void add(GradcheckReport& report, const std::vector<GradCheck>& checks) {
         verdict->failed += !passed;
         report.failed += !passed;
         for (double* worst : {&verdict->worst_relative_error, &report.worst_relative_error})
-            if (!(check.relative_error <= *worst)) *worst = check.relative_error;
+            *worst = larger_or_nan(*worst, check.relative_error);
         if (!passed) report.failures.push_back(check);
     }
 }

@@ -31,20 +31,22 @@ TensorFile style_file(const Tensor& features, const std::string& weights_sha256)
     return file;
 }
 
-Tensor checked_style(const TensorFile& file, const std::string& name,
+Tensor checked_style(const TensorFile& file, const std::string& name, const Spec& spec,
                      const std::string& weights_sha256) {
     const auto found = file.tensors.find(kTensor);
     if (file.tensors.size() != 1 || found == file.tensors.end())
         throw ModelError(name + ": is no style; `lumachrome style PHOTO` makes one");
     const Tensor features = to_f32(found->second);
-    if (features.shape().rank() != 2 || features.shape()[0] != 1)
-        throw ModelError(name + ": a style is [1,G], not " + features.shape().str());
     const float* const v = features.data<float>();
     if (!std::all_of(v, v + features.numel(), [](float x) { return std::isfinite(x); }))
         throw ModelError(name + ": has features that are not finite");
     const auto weights = file.metadata.find(kWeights);
     if (weights == file.metadata.end() || weights->second != weights_sha256)
         throw ModelError(name + ": was made with other weights; make it anew from its photo");
+    const Shape expected{1, spec.channels(kGlobalFeatures[2])};
+    if (features.shape() != expected)
+        throw ModelError(name + ": a style of this network is " + expected.str() + ", not " +
+                         features.shape().str() + "; make it anew from its photo");
     return features;
 }
 
@@ -107,9 +109,9 @@ void write_style(const std::string& path, const Tensor& features, const std::str
     write_tensor_file(path, style_file(features, weights_sha256), overwrite);
 }
 
-Tensor parse_style(std::vector<uint8_t> bytes, const std::string& name,
+Tensor parse_style(std::vector<uint8_t> bytes, const std::string& name, const Spec& spec,
                    const std::string& weights_sha256) {
-    return checked_style(parse_tensor_file(std::move(bytes), name), name, weights_sha256);
+    return checked_style(parse_tensor_file(std::move(bytes), name), name, spec, weights_sha256);
 }
 
 }  // namespace lumachrome

@@ -28,13 +28,14 @@ Tensor toward_class(ColorNet net, const Exec& exec, const Tensor& semantics, int
 Tensor style_of_semantics(ColorNet& net, const Exec& exec, const Tensor& semantics);
 
 // Styles in files: a safetensors file of about 1 KiB. Features mean something to the weights that
-// made them only, so the file names these by their SHA-256. Throws ModelError for a file that is no
-// style or that other weights made.
+// made them only, so the file names these by their SHA-256.
 void write_style(const std::string& path, const Tensor& features, const std::string& weights_sha256,
                  bool overwrite);
 // The same in memory; `name` is used in errors.
 std::vector<uint8_t> style_bytes(const Tensor& features, const std::string& weights_sha256);
-Tensor parse_style(std::vector<uint8_t> bytes, const std::string& name,
+// Features [1,G] of a network with this `spec`. Throws ModelError for a file that is no style, that
+// other weights made, or whose features are not G finite numbers.
+Tensor parse_style(std::vector<uint8_t> bytes, const std::string& name, const Spec& spec,
                    const std::string& weights_sha256);
 
 }  // namespace lumachrome

@@ -1,8 +1,7 @@
 #include "tensor/isa.hpp"
 
-#include <algorithm>
+#include <atomic>
 #include <cstdlib>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +33,11 @@ Isa from_environment() {
     throw UsageError("LUMACHROME_ISA: " + std::string(wanted) + " is none of" + names);
 }
 
-std::optional<Isa> chosen;
+// Threads that infer side by side ask for it first, so its start is a static of a function.
+std::atomic<Isa>& chosen() {
+    static std::atomic<Isa> chosen_isa{from_environment()};
+    return chosen_isa;
+}
 
 }  // namespace
 
@@ -48,16 +51,13 @@ std::span<const Isa> supported_isas() {
 }
 
 Isa isa() {
-    if (!chosen) chosen = from_environment();
-    return *chosen;
+    return chosen().load(std::memory_order_relaxed);
 }
 
-ForcedIsa::ForcedIsa(Isa forced) : kept_(isa()) {
-    chosen = forced;
-}
+ForcedIsa::ForcedIsa(Isa forced) : kept_(chosen().exchange(forced)) {}
 
 ForcedIsa::~ForcedIsa() {
-    chosen = kept_;
+    chosen() = kept_;
 }
 
 }  // namespace lumachrome

@@ -3,8 +3,8 @@
 //   LUMACHROME_ISA=avx2    takes a lesser one
 //
 // A file of those folders holds single-threaded loops over plain pointers and includes nothing but
-// tensor/isa/vector.hpp and headers of plain structs: an inline function of the standard library
-// compiled for AVX-512 could be the copy that the linker keeps for everybody.
+// tensor/isa/vector.hpp and headers of plain structs and arithmetic: an inline function of the
+// standard library compiled for AVX-512 could be the copy that the linker keeps for everybody.
 #pragma once
 #include <span>
 #include <string_view>

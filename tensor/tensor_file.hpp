@@ -1,7 +1,8 @@
 // Strict safetensors: 8 bytes header length, JSON header, one buffer of row-major little-endian
 // tensors. Read as the format's reference does, and stricter: duplicate keys, holes, overlaps,
-// trailing bytes, unknown types, long names and headers over 1 MiB are refused before anything is
-// allocated. What we write has the order of the format's own writer.
+// trailing bytes, unknown types, long names and headers over 1 MiB are refused before a tensor is
+// made. Memory is taken for the bytes that a file has, never for what its header claims. What we
+// write has the order of the format's own writer.
 #pragma once
 #include <cstdint>
 #include <map>

@@ -214,6 +214,13 @@ Interval difference(const std::vector<double>& a, const std::vector<double>& b, 
     return middle(std::move(differences));
 }
 
+// Throws InputError for a photo that is corrupt or gray.
+Photo in_colour(const Dataset& data, int64_t index) {
+    Photo photo = data.read(index);
+    if (photo.image.gray()) throw InputError(photo.name + ": is gray, its colours are not known");
+    return photo;
+}
+
 Better verdict(const Interval& interval, bool higher_is_better) {
     if (interval.low > 0) return higher_is_better ? Better::b : Better::a;
     if (interval.high < 0) return higher_is_better ? Better::a : Better::b;
@@ -242,10 +249,16 @@ Evaluation evaluate(Colorizer& colorizer, const Dataset& data, int64_t limit,
     const Exec& exec = colorizer.exec();
     const bool judges = judges_scenes(colorizer.spec(), data);
     std::vector<PhotoQuality> photos;
+    std::vector<std::string> skipped;
     for (int64_t i = 0; i < images; ++i) {
-        Photo photo = data.read(i);
-        if (photo.image.gray())
-            throw InputError(photo.name + ": is gray, its colours are not known");
+        Photo photo;
+        try {
+            photo = in_colour(data, i);
+        } catch (const InputError& error) {
+            skipped.emplace_back(error.what());
+            if (progress) progress(i + 1, images);
+            continue;
+        }
         const Colorized result = colorizer.colorize(photo.image, settings);
         const Tensor no_chroma = Tensor::zeros({photo.image.height, photo.image.width, 2});
         const Image uncoloured = merge_luma_chroma(photo.image, luma(photo.image), no_chroma);
@@ -255,6 +268,7 @@ Evaluation evaluate(Colorizer& colorizer, const Dataset& data, int64_t limit,
 
         PhotoQuality& quality = photos.emplace_back();
         quality.name = std::move(photo.name);
+        quality.index = i;
         quality.label = photo.label;
         quality.result = qualities[0];
         quality.gray = qualities[1];
@@ -269,6 +283,9 @@ Evaluation evaluate(Colorizer& colorizer, const Dataset& data, int64_t limit,
         if (progress) progress(i + 1, images);
     }
 
+    if (photos.empty())
+        throw InputError("evaluate: no photo can be measured; the first: " + skipped.front());
+
     Evaluation evaluation;
     static_cast<GroupQuality&>(evaluation) = summary(exec, photos);
     std::map<int64_t, std::vector<PhotoQuality>> by_label;
@@ -278,6 +295,7 @@ Evaluation evaluate(Colorizer& colorizer, const Dataset& data, int64_t limit,
         evaluation.classes.push_back(
             {summary(exec, members), data.classes()[static_cast<size_t>(label)]});
     evaluation.photos = std::move(photos);
+    evaluation.skipped = std::move(skipped);
     return evaluation;
 }
 

@@ -31,6 +31,7 @@ struct ColorQuality {
 
 struct PhotoQuality {
     std::string name;
+    int64_t index = 0;          // in the dataset
     int64_t label = -1;         // into the dataset's classes, -1 unlabeled
     ColorQuality result, gray;  // gray: the uncoloured photo
     double colorfulness_truth = 0;
@@ -60,6 +61,7 @@ struct ClassQuality : GroupQuality {
 struct Evaluation : GroupQuality {
     std::vector<ClassQuality> classes;  // in the dataset's order, those that have photos
     std::vector<PhotoQuality> photos;
+    std::vector<std::string> skipped;  // photos that are corrupt or gray: each by name, and why
 };
 
 // Of one result against its truth, same size; near_gray_fraction is 0 or 1. Throws ShapeError.
@@ -68,7 +70,8 @@ ColorQuality compare(const Image& result, const Image& truth, const Exec& exec =
 // Whether the model has a class for every scene of the data; top1 and top5 are left out otherwise.
 bool judges_scenes(const Spec& spec, const Dataset& data);
 
-// The first `limit` photos (0: all). Throws InputError when a photo is corrupt or gray.
+// The first `limit` photos (0: all), without those that are corrupt or gray. Throws InputError when
+// none is left.
 Evaluation evaluate(Colorizer& colorizer, const Dataset& data, int64_t limit,
                     const ColorizeSettings& settings,
                     const std::function<void(int64_t done, int64_t total)>& progress = {});

@@ -243,7 +243,8 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop, const TrainEvents& events) 
     };
     bool saved = false;
     if (progress_.step > 0) last_.epoch = (progress_.step - 1) * options_.batch / data_->size();
-    if (options_.validate_first && progress_.step == 0) validate_alone(0, false, events);
+    // A run that ended before its first step has validated.
+    if (options_.validate_first && !options_.resume) validate_alone(0, false, events);
     Decision decision = agree(own_decision(false));
     while (!decision.stop && !decision.limit && !decision.patience) {
         const Batch batch = device_loader ? device_loader->next() : loader.next();

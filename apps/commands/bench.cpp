@@ -8,6 +8,7 @@
 #include "tensor/choose.hpp"
 #include "tensor/cuda.hpp"
 #include "tensor/error.hpp"
+#include "tensor/file.hpp"
 #include "tensor/isa.hpp"
 #include "tensor/storage.hpp"
 #include "train/step_runner.hpp"
@@ -24,7 +25,7 @@ struct BenchRunOptions : BenchOptions {
     bool simple_path = false;
     std::string weights, input, output;  // of infer: files instead of random numbers
     int64_t band_rows = 0;
-    bool steps = false;
+    bool steps = false, overwrite = false;
 };
 
 void choose_path(const BenchRunOptions& options) {
@@ -161,7 +162,7 @@ int run_bench_infer_gpu(const BenchRunOptions& options, const Exec& exec, ColorN
     if (!options.output.empty()) {
         TensorFile file;
         file.tensors["color"] = color;
-        write_tensor_file(options.output, file, true);
+        write_tensor_file(options.output, file, options.overwrite);
     }
     const std::string device_name = cuda::properties(exec.device.index).name;
     Json json = times_json(options, exec, times, options.photos);
@@ -190,6 +191,7 @@ int run_bench_infer_gpu(const BenchRunOptions& options, const Exec& exec, ColorN
 int run_bench_infer(const BenchRunOptions& asked, Console& console) {
     BenchRunOptions options = asked;
     check_size(options.size);
+    if (!options.output.empty()) check_overwrite(options.output, options.overwrite);
     if (options.steps && options.simple_path)
         throw UsageError("--steps: the simple path has no plan, so no steps");
     const Exec exec = exec_for(options, console);
@@ -232,7 +234,7 @@ int run_bench_infer(const BenchRunOptions& asked, Console& console) {
     if (!options.output.empty()) {
         TensorFile file;
         file.tensors["color"] = color;
-        write_tensor_file(options.output, file, true);
+        write_tensor_file(options.output, file, options.overwrite);
     }
     Json json = times_json(options, exec, times, 1);
     json.set("gmacs", gmacs);
@@ -324,6 +326,7 @@ Command bench_infer_command() {
     command.add("--input", options.input,
                 "Tensors x and copy (.safetensors) instead of random ones");
     command.add("--output", options.output, "Where the tensor color goes (.safetensors)");
+    command.add("--overwrite", options.overwrite, "Replace the file of --output");
     return command;
 }
 

@@ -129,12 +129,18 @@ class Album {
 };
 
 int run_colorize(const ColorizeOptions& options, Console& console) {
+    check_settings(options.settings);
     const Exec exec = exec_for(options, console);
     const std::string weights = options.weights.empty() ? default_model_path() : options.weights;
     // Takes as long as decoding a photo or two.
     const std::shared_future<std::string> weights_sha256 =
         std::async(std::launch::async, [weights] { return sha256(read_file(weights)); });
     Colorizer colorizer(weights, exec);
+    if (!options.styles.empty() && !colorizer.has_styles())
+        throw ModelError(weights + ": this model has no global branch, so it knows no styles");
+    if (options.settings.max_memory > 0 && exec.device.kind == Device::cuda)
+        console.note("--max-memory: limits what the network takes on a CPU, and has no effect on " +
+                     exec.device.str());
     Album album(options, weights, weights_sha256, console);
     console.detail("weights: " + weights);
     ColorizeSettings settings = options.settings;

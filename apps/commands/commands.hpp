@@ -8,6 +8,7 @@
 
 #include "apps/option_table.hpp"
 #include "model/colorizer.hpp"
+#include "model/spec.hpp"
 #include "tensor/exec.hpp"
 
 namespace lumachrome {
@@ -43,6 +44,7 @@ struct RunOptions {  // of every command
 void add_run_options(OptionTable& table, RunOptions& options);
 // For the commands that compute with the network on any device.
 void add_precision_option(OptionTable& table, RunOptions& options);
+void check_device(const std::string& name);  // its form; throws UsageError
 // Where to run, and how exactly. Throws UsageError for a malformed device, ResourceError for one
 // that is not here or cannot compute with that precision.
 Exec exec_for(const RunOptions& options, Console& console);
@@ -63,10 +65,14 @@ struct NetworkOptions {  // what is not given comes from the preset or the check
     std::optional<double> dropout;
 };
 void add_network_options(OptionTable& table, NetworkOptions& options);  // dropout: train's own
+// Of a network that begins anew: compact unless told; without their dropout.
+Spec fresh_spec(const NetworkOptions& options);
 
 void add_weights_option(OptionTable& table, std::string& path);
 void add_size_option(OptionTable& table, ColorizeSettings& settings);
 void add_chroma_options(OptionTable& table, ColorizeSettings& settings);
 void add_path_option(OptionTable& table, bool& simple);
+// What contradicts itself whatever the photo is; for before the first one. Throws UsageError.
+void check_settings(const ColorizeSettings& settings);
 
 }  // namespace lumachrome

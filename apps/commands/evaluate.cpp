@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "apps/commands/commands.hpp"
+#include "apps/commands/targets.hpp"
 #include "apps/exit_code.hpp"
 #include "image/codec.hpp"
 #include "model/default_model.hpp"
@@ -170,6 +171,21 @@ void print_comparison(const Evaluation& a, const Evaluation& b,
     }
 }
 
+std::vector<int64_t> measured(const Evaluation& result) {
+    std::vector<int64_t> indices;
+    for (const PhotoQuality& photo : result.photos) indices.push_back(photo.index);
+    return indices;
+}
+
+void write_samples(const EvaluateOptions& options, std::vector<Colorizer>& models,
+                   const Dataset& data) {
+    std::vector<Colorizer*> shown;
+    for (Colorizer& model : models) shown.push_back(&model);
+    const Image sheet = sample_sheet(shown, data, 0, kSamples, kSamples / kSampleRows, kSampleSide,
+                                     options.settings);
+    write_image(options.samples, sheet, options.overwrite);
+}
+
 int run_evaluate(const EvaluateOptions& options, Console& console) {
     const bool comparing = !options.compare.empty();
     if (comparing && options.compare.size() != 2)
@@ -177,9 +193,11 @@ int run_evaluate(const EvaluateOptions& options, Console& console) {
     if (comparing && (!options.weights.empty() || options.max_rmse_ab))
         throw UsageError("--compare takes its checkpoints itself and only measures: leave out " +
                          std::string(options.max_rmse_ab ? "--max-rmse-ab" : "--weights"));
+    check_settings(options.settings);
     if (!options.samples.empty()) {
         format_of_path(options.samples);  // before the work, not after it
         check_overwrite(options.samples, options.overwrite);
+        check_folder(options.samples);
     }
     const Exec exec = exec_for(options, console);
     const std::vector<std::string> weights = comparing ? options.compare
@@ -188,35 +206,36 @@ int run_evaluate(const EvaluateOptions& options, Console& console) {
                                                  : std::vector<std::string>{options.weights};
     std::vector<Colorizer> models;
     for (const std::string& file : weights) models.emplace_back(file, exec);
-    const auto data = open_dataset(options.data, options.seed);
+    auto data = open_dataset(options.data, options.seed);
+    int64_t limit = options.limit;
 
     std::vector<Evaluation> results;
     for (size_t m = 0; m < models.size(); ++m) {
         const std::string who = comparing ? (m == 0 ? "a: " : "b: ") : "";
         if (!judges_scenes(models[m].spec(), *data))
             console.note(who + "the model was trained on other scenes: top1 and top5 are left out");
-        results.push_back(evaluate(
-            models[m], *data, options.limit, options.settings, [&](int64_t done, int64_t total) {
+        results.push_back(
+            evaluate(models[m], *data, limit, options.settings, [&](int64_t done, int64_t total) {
                 console.progress((double(m) + double(done) / double(total)) / double(models.size()),
                                  who + format("%ld/%ld photos", long{done}, long{total}));
             }));
+        if (m > 0) continue;
+        // From here on, the other model and the picture, the photos that could be measured.
+        for (const std::string& reason : results[0].skipped) console.error(reason + ", skipped");
+        data = subset(data, measured(results[0]));
+        limit = 0;
     }
+    console.clear_progress();
+    const auto skipped = static_cast<int64_t>(results[0].skipped.size());
 
-    if (!options.samples.empty()) {
-        std::vector<Colorizer*> shown;
-        for (Colorizer& model : models) shown.push_back(&model);
-        const Image sheet = sample_sheet(shown, *data, options.limit, kSamples,
-                                         kSamples / kSampleRows, kSampleSide, options.settings);
-        write_image(options.samples, sheet, options.overwrite);
-    }
-
-    const Evaluation& result = results.front();
+    int code = skipped > 0 ? kSomeFailed : kOk;
     if (comparing) {
         const auto differences = paired_differences(results[0], results[1], exec);
         Json json;
         json.set("a", json_of(results[0], weights[0]));
         json.set("b", json_of(results[1], weights[1]));
         json.set("difference", json_of(differences));
+        json.set("skipped", skipped);
         json.set("device", exec.device.str());
         console.result(json);
         console.print("a: " + weights[0] + "\nb: " + weights[1]);
@@ -226,20 +245,24 @@ int run_evaluate(const EvaluateOptions& options, Console& console) {
                 console.print(m == 0 ? "\na" : "\nb");
                 print_classes(results[m], true, console);
             }
-        return kOk;
+    } else {
+        const Evaluation& result = results.front();
+        Json json = json_of(result, weights.front());
+        json.set("skipped", skipped);
+        json.set("device", exec.device.str());
+        json.set("precision", precision_name(exec));
+        console.result(json);
+        print_figures(result, console);
+        print_classes(result, options.classes, console);
+        if (options.max_rmse_ab && !(result.rmse_ab <= *options.max_rmse_ab)) {
+            console.error(format("rmse_ab %.3f exceeds --max-rmse-ab %g", result.rmse_ab,
+                                 *options.max_rmse_ab));
+            code = kCheckFailed;
+        }
     }
-    Json json = json_of(result, weights.front());
-    json.set("device", exec.device.str());
-    json.set("precision", precision_name(exec));
-    console.result(json);
-    print_figures(result, console);
-    print_classes(result, options.classes, console);
-    if (options.max_rmse_ab && !(result.rmse_ab <= *options.max_rmse_ab)) {
-        console.error(
-            format("rmse_ab %.3f exceeds --max-rmse-ab %g", result.rmse_ab, *options.max_rmse_ab));
-        return kCheckFailed;
-    }
-    return kOk;
+    // Last: should the disk be full, the figures are out.
+    if (!options.samples.empty()) write_samples(options, models, *data);
+    return code;
 }
 
 }  // namespace
@@ -248,7 +271,9 @@ Command evaluate_command() {
     Command command({
         .name = "evaluate",
         .summary = "measure a model on held-out photos",
-        .description = "Measures a model on held-out colour photos, by a fixed protocol.",
+        .description = "Measures a model on held-out colour photos, by a fixed protocol. Photos "
+                       "that are gray or\ncannot be read are named and left out; the exit code is "
+                       "then 5.",
         .examples =
             "  lumachrome evaluate val.tar\n"
             "  lumachrome evaluate photos/ --weights run/model.safetensors --limit 100 --json\n"

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <charconv>
+#include <optional>
+#include <system_error>
 
 #include "apps/commands/commands.hpp"
 #include "tensor/cuda.hpp"
@@ -14,22 +16,28 @@ Device own_gpu() {
     return {Device::cuda, local_rank() % cuda::device_count()};
 }
 
+// N of "cuda:N"; none: it is no such name.
+std::optional<int> gpu_number(const std::string& name) {
+    if (!name.starts_with("cuda:")) return {};
+    int index = -1;
+    const char* const end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(name.data() + 5, end, index);
+    if (error != std::errc() || stop != end || index < 0) return {};
+    return index;
+}
+
 Device device_for(const std::string& name) {
+    check_device(name);
     if (name == "cpu") return {};
     if (name == "auto") return cuda::unavailable().empty() ? own_gpu() : Device{};
-    int index = -1;
-    const char *at = name.data() + 4, *end = name.data() + name.size();
-    const bool numbered =
-        name.starts_with("cuda:") && std::from_chars(at + 1, end, index).ptr == end && index >= 0;
-    if (name != "cuda" && !numbered)
-        throw UsageError("--device " + name + ": must be auto, cpu, cuda or cuda:N");
     if (!cuda::unavailable().empty())
         throw ResourceError("--device " + name + ": " + cuda::unavailable());
-    if (!numbered) return own_gpu();
-    if (index >= cuda::device_count())
+    const std::optional<int> index = gpu_number(name);
+    if (!index) return own_gpu();
+    if (*index >= cuda::device_count())
         throw ResourceError(format("--device %s: this machine has %d, counted from 0", name.c_str(),
                                    cuda::device_count()));
-    return {Device::cuda, index};
+    return {Device::cuda, *index};
 }
 
 void set_precision(const std::string& wanted, Exec& exec) {
@@ -45,6 +53,11 @@ void set_precision(const std::string& wanted, Exec& exec) {
 
 const char* precision_name(const Exec& exec) {
     return exec.maps == DType::bf16 ? "bf16" : exec.tf32 ? "tf32" : "f32";
+}
+
+void check_device(const std::string& name) {
+    if (name != "auto" && name != "cpu" && name != "cuda" && !gpu_number(name))
+        throw UsageError(name + " must be auto, cpu, cuda or cuda:N");
 }
 
 Exec exec_for(const RunOptions& options, Console& console) {

@@ -4,6 +4,7 @@
 
 #include "apps/commands/commands.hpp"
 #include "apps/commands/explain_pictures.hpp"
+#include "apps/commands/targets.hpp"
 #include "image/codec.hpp"
 #include "image/tone.hpp"
 #include "model/default_model.hpp"
@@ -163,6 +164,7 @@ std::string page(Colorizer& colorizer, const std::string& name, const Image& ori
 }
 
 int run_explain(const ExplainOptions& options, Console& console) {
+    check_sources({options.photo}, {options.output});
     check_overwrite(options.output, options.overwrite);  // before the work, not after it
     const Exec exec = exec_for(options, console);
     const Image photo = read_image(options.photo, {.max_pixels = options.max_pixels});

@@ -8,6 +8,7 @@
 #include "model/gradcheck_suite.hpp"
 #include "tensor/cuda.hpp"
 #include "tensor/error.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "tensor/random.hpp"
 
 namespace lumachrome {
@@ -195,8 +196,8 @@ int run_gradcheck_command(const GradcheckCommandOptions& options, Console& conso
         }
         report.checks += part.checks;
         report.failed += part.failed;
-        if (!(part.worst_relative_error <= report.worst_relative_error))
-            report.worst_relative_error = part.worst_relative_error;
+        report.worst_relative_error =
+            larger_or_nan(report.worst_relative_error, part.worst_relative_error);
         report.failures.insert(report.failures.end(), part.failures.begin(), part.failures.end());
     }
     Json::Array failures;

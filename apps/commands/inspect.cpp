@@ -18,17 +18,6 @@ struct InspectOptions : RunOptions {
     int64_t band_rows = 0;
 };
 
-Spec spec_of(const InspectOptions& options) {
-    Spec spec = preset(*options.network.preset);
-    if (options.network.activation)
-        spec.activation =
-            *options.network.activation == "relu" ? Activation::relu : Activation::sigmoid;
-    spec.fusion_kernel = options.network.fusion_kernel.value_or(spec.fusion_kernel);
-    spec.classes = options.classes.value_or(spec.classes);
-    spec.use_global = !options.network.no_global;
-    return spec;
-}
-
 Json layer_json(const LayerSummary& layer) {
     Json::Array output;
     for (int axis = 0; axis < layer.output.rank(); ++axis) output.push_back(layer.output[axis]);
@@ -130,7 +119,9 @@ int run_inspect(const InspectOptions& options, Console& console) {
                                 long{options.width}));
     LoadedModel model;
     if (options.file.empty()) {
-        model.net = std::make_unique<ColorNet>(spec_of(options));
+        Spec spec = fresh_spec(options.network);
+        spec.classes = options.classes.value_or(spec.classes);
+        model.net = std::make_unique<ColorNet>(spec);
         model.metadata = to_metadata(model.net->spec);
     } else {
         model = load_model(options.file);
@@ -209,7 +200,7 @@ Command inspect_command() {
     add_run_options(command, options);
     add_precision_option(command, options);
     command.add("FILE", options.file, "A checkpoint")
-        .excludes({"--preset", "--activation", "--fusion-kernel", "--no-global"});
+        .excludes({"--preset", "--activation", "--fusion-kernel", "--no-global", "--classes"});
     add_network_options(command, options.network);
     command.add("--classes", options.classes, "Scenes of the class head").within(1, 100'000);
     command

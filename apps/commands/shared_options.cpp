@@ -6,8 +6,14 @@
 namespace lumachrome {
 
 void add_run_options(OptionTable& table, RunOptions& options) {
-    // Up to rounding.
-    table.add("--device", options.device, "auto, cpu, cuda or cuda:N").same_result();
+    const auto set_device = [&options](const std::string& word) {
+        check_device(word);  // here, for the commands that run on no device
+        options.device = word;
+    };
+    // The same up to rounding.
+    table.add("--device", Setter(set_device), "auto, cpu, cuda or cuda:N")
+        .by_default(options.device)
+        .same_result();
     table.add("--threads", options.threads, "Threads; 0: as many as cores")
         .within(0, 1024)
         .same_result();
@@ -42,6 +48,15 @@ void add_network_options(OptionTable& table, NetworkOptions& options) {
              "1 (the paper's formula) or 3 (the published weights)")
         .one_of({"1", "3"});
     table.add("--no-global", options.no_global, "The paper's baseline: no global branch");
+}
+
+Spec fresh_spec(const NetworkOptions& options) {
+    Spec spec = preset(options.preset.value_or("compact"));
+    if (options.activation)
+        spec.activation = *options.activation == "relu" ? Activation::relu : Activation::sigmoid;
+    spec.fusion_kernel = options.fusion_kernel.value_or(spec.fusion_kernel);
+    spec.use_global = !options.no_global;
+    return spec;
 }
 
 void add_weights_option(OptionTable& table, std::string& path) {
@@ -81,6 +96,16 @@ void add_chroma_options(OptionTable& table, ColorizeSettings& settings) {
         .by_default("edge-aware");
     table.add("--two-scale", settings.two_scale,
               "With a large --size: details from there, tint from a pass at the automatic size");
+}
+
+void check_settings(const ColorizeSettings& settings) {
+    if (settings.naive && settings.max_memory > 0)
+        throw UsageError(
+            "--path simple keeps whole maps, so it takes no --max-memory; leave out one of them");
+    if (settings.two_scale && settings.size == 0 && !settings.full)
+        throw UsageError(
+            "--two-scale takes its details from a larger pass than the automatic one; add --size N "
+            "or --size full");
 }
 
 void add_path_option(OptionTable& table, bool& simple) {

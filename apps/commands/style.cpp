@@ -1,8 +1,10 @@
 #include "apps/commands/commands.hpp"
 #include "apps/commands/photos.hpp"
+#include "apps/commands/targets.hpp"
 #include "apps/exit_code.hpp"
 #include "image/codec.hpp"
 #include "model/default_model.hpp"
+#include "tensor/error.hpp"
 #include "tensor/file.hpp"
 
 namespace lumachrome {
@@ -17,7 +19,13 @@ int run_style(const StyleCommandOptions& options, Console& console) {
     check_overwrite(options.output, options.overwrite);  // before the work, not after it
     const Exec exec = exec_for(options, console);
     const std::vector<PhotoPath> photos = find_photos(options.inputs, options.recursive, console);
-    Colorizer colorizer(options.weights.empty() ? default_model_path() : options.weights, exec);
+    std::vector<std::string> sources;
+    for (const PhotoPath& photo : photos) sources.push_back(photo.path);
+    check_sources(sources, {options.output});
+    const std::string weights = options.weights.empty() ? default_model_path() : options.weights;
+    Colorizer colorizer(weights, exec);
+    if (!colorizer.has_styles())
+        throw ModelError(weights + ": this model has no global branch, so it knows no styles");
 
     std::vector<Style> styles;
     Json::Array images;

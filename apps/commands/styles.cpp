@@ -6,18 +6,29 @@
 #include "image/codec.hpp"
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
+#include "tensor/sha256.hpp"
 #include "tensor/tensor_file.hpp"
 
 namespace lumachrome {
 namespace {
 
+constexpr size_t kHashDigits = 16;  // enough to tell files apart, and short in a message
+
 // Of a photo, or of a file of the command `style`: told by its content.
 Tensor style_in(const std::string& path, Colorizer& colorizer, int64_t max_pixels) {
     std::vector<uint8_t> bytes = read_file(path);
     if (is_tensor_file(bytes))
-        return parse_style(std::move(bytes), path, colorizer.weights_sha256());
+        return parse_style(std::move(bytes), path, colorizer.spec(), colorizer.weights_sha256());
     return colorizer.global_view(decode(bytes, path, {.max_pixels = max_pixels}, colorizer.exec()))
         .style;
+}
+
+// The file may change under its name. What can be read only once is left alone.
+std::string with_content(const std::string& word) {
+    const std::string file = parse_weighted(word).name;
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(file, error)) return word;
+    return word + " (sha256 " + sha256(read_file(file)).substr(0, kHashDigits) + ")";
 }
 
 }  // namespace
@@ -39,7 +50,8 @@ void add_style_options(OptionTable& table, StyleOptions& options) {
         .add("--style", options.styles,
              "Colours in the mood of another photo (repeatable), or of a file made by `style`; "
              "with a weight 0..1 it is mixed with the photo's own")
-        .shown_as("PHOTO[:WEIGHT]");
+        .shown_as("PHOTO[:WEIGHT]")
+        .keeps(with_content);
     table.add("--class", options.scene_class, "Colours as of this scene, one that `classify` names")
         .shown_as("NAME[:WEIGHT]");
 }

@@ -1,3 +1,5 @@
+#include "apps/commands/targets.hpp"
+
 #include <unistd.h>
 
 #include <filesystem>
@@ -36,7 +38,32 @@ Target target_of(const PhotoPath& photo, const ColorizeOptions& options, bool in
     return {(folder / name).string(), format};
 }
 
+fs::path folder_of(const std::string& file) {
+    const fs::path path = file;
+    return path.has_parent_path() ? path.parent_path() : ".";
+}
+
 }  // namespace
+
+void check_folder(const std::string& target) {
+    const fs::path folder = folder_of(target);
+    std::error_code ignored;
+    if (!fs::is_directory(folder, ignored))
+        throw UsageError(target + ": there is no folder " + folder.string());
+    if (access(folder.c_str(), W_OK) != 0)
+        throw ResourceError(target + ": the folder is not writable");
+}
+
+void check_sources(const std::vector<std::string>& sources,
+                   const std::vector<std::string>& targets) {
+    std::error_code ignored;
+    std::set<fs::path> places;
+    for (const std::string& source : sources)
+        if (source != "-") places.insert(fs::weakly_canonical(source, ignored));
+    for (const std::string& target : targets)
+        if (target != "-" && places.contains(fs::weakly_canonical(target, ignored)))
+            throw UsageError(target + ": would replace the photo it is made from");
+}
 
 Targets plan_targets(const std::vector<PhotoPath>& photos, const ColorizeOptions& options,
                      const Console& console) {
@@ -48,12 +75,17 @@ Targets plan_targets(const std::vector<PhotoPath>& photos, const ColorizeOptions
     if (photos.size() > 1 && !output.empty() && !targets.in_folder)
         throw UsageError(format("%zu photos cannot go into one file; -o ", photos.size()) + output +
                          "/ makes a folder");
-    std::map<fs::path, std::string> sources, owners;
-    for (const PhotoPath& photo : photos)
-        if (photo.path != "-") sources[fs::weakly_canonical(photo.path, ignored)] = photo.path;
+    std::vector<std::string> sources, places;
     for (const PhotoPath& photo : photos) {
-        const Target target = target_of(photo, options, targets.in_folder);
-        targets.of_photos.push_back(target);
+        targets.of_photos.push_back(target_of(photo, options, targets.in_folder));
+        sources.push_back(photo.path);
+        places.push_back(targets.of_photos.back().path);
+    }
+    check_sources(sources, places);
+    std::map<fs::path, std::string> owners;
+    for (size_t i = 0; i < photos.size(); ++i) {
+        const PhotoPath& photo = photos[i];
+        const Target& target = targets.of_photos[i];
         if (target.path == "-") {
             if (console.options.json)
                 throw UsageError("--json and the photo cannot share standard output");
@@ -62,8 +94,6 @@ Targets plan_targets(const std::vector<PhotoPath>& photos, const ColorizeOptions
             continue;
         }
         const fs::path place = fs::weakly_canonical(target.path, ignored);
-        if (sources.count(place))
-            throw UsageError(target.path + ": would replace the photo it is made from");
         const auto [owner, fresh] = owners.try_emplace(place, photo.path);
         if (!fresh)
             throw UsageError(target.path + ": both " + owner->second + " and " + photo.path +
@@ -86,15 +116,11 @@ void check_target(const Target& target, const ColorizeOptions& options,
     if (!options.overwrite && is_there(target.path))
         throw UsageError(target.path + ": exists already" +
                          (existing.empty() ? "" : ", " + existing) + "; --overwrite replaces it");
-    fs::path folder = fs::path(target.path).parent_path();
-    if (folder.empty()) folder = ".";
-    std::error_code error;
+    const fs::path folder = folder_of(target.path);
+    std::error_code ignored;
     if (!options.output.empty() && folder.string().starts_with(options.output))
-        fs::create_directories(folder, error);
-    if (!fs::is_directory(folder, error))
-        throw UsageError(target.path + ": there is no folder " + folder.string());
-    if (access(folder.c_str(), W_OK) != 0)
-        throw ResourceError(target.path + ": the folder is not writable");
+        fs::create_directories(folder, ignored);
+    check_folder(target.path);
 }
 
 void clear_abandoned(const Targets& targets) {

@@ -47,13 +47,15 @@ double share_done(const TrainReport& r, const TrainOptions& options, double seco
 
 Json summary_of(const Trainer& trainer, bool finished, const std::string& run) {
     const TrainReport& last = trainer.last_report();
+    // Null where this process took no step.
+    const auto measured = [&](double value) { return last.step > 0 ? Json(value) : Json(); };
     Json summary;
     summary.set("step", trainer.progress().step);
     summary.set("epoch", last.epoch);
-    summary.set("images_per_second", last.images_per_second);
-    summary.set("color_loss", last.color_loss);
-    summary.set("class_loss", last.class_loss);
-    summary.set("top1", last.top1);
+    summary.set("images_per_second", measured(last.images_per_second));
+    summary.set("color_loss", measured(last.color_loss));
+    summary.set("class_loss", measured(last.class_loss));
+    summary.set("top1", measured(last.top1));
     summary.set("checkpoint", model_path(run));
     summary.set("seconds", trainer.progress().seconds);
     summary.set("skipped_corrupt", last.skipped_corrupt);
@@ -113,7 +115,8 @@ int run_train(const TrainCommandOptions& options, Console& console) {
 
     Trainer trainer(initial_network(options, begin), begin.data, train, exec, &peers);
     const std::string config = options.out + "/train.ini";
-    if (!options.resume && peers.rank() == 0)
+    // After a resume too, now that the run has accepted them: the next one goes on with these.
+    if (peers.rank() == 0)
         write_file_atomic(
             config,
             {reinterpret_cast<const uint8_t*>(options.resolved.data()), options.resolved.size()},
@@ -151,6 +154,10 @@ int run_train(const TrainCommandOptions& options, Console& console) {
     console.note("saved " + model_path(options.out) + "; the curves are in " +
                  report_path(options.out));
     if (!options.overfit) return kOk;
+    if (last.step == 0) {
+        console.note("no step was left to take, so nothing is known; --steps allows more");
+        return kCheckFailed;
+    }
     const bool learned = last.color_loss < kOverfitShare * guessing;
     console.note(format("color loss %.5f, %.1f %% of guessing: %s", last.color_loss,
                         100 * last.color_loss / guessing,

@@ -16,15 +16,6 @@ constexpr const char* kClassHead = "classifier.";
 constexpr const char* kClassifierWeight = "classifier.2.linear.weight";
 constexpr const char* kClassifierBias = "classifier.2.linear.bias";
 
-Spec fresh_spec(const NetworkOptions& options) {
-    Spec spec = preset(options.preset.value_or("compact"));
-    if (options.activation)
-        spec.activation = *options.activation == "relu" ? Activation::relu : Activation::sigmoid;
-    spec.fusion_kernel = options.fusion_kernel.value_or(spec.fusion_kernel);
-    spec.use_global = !options.no_global;
-    return spec;
-}
-
 Spec spec_of_file(const TensorFile& file, const std::string& path) {
     try {
         return from_metadata(file.metadata);
@@ -75,6 +66,20 @@ Metadata parse_metadata(const std::vector<std::string>& pairs, const Spec& spec)
     return metadata;
 }
 
+// Checkpoints travel: where their photos lie on this disk is nobody else's business.
+std::string without_folder(const std::string& source) {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    const fs::path path = fs::absolute(source, ignored).lexically_normal();
+    return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+std::string sources_of(const std::vector<std::string>& data) {
+    std::vector<std::string> names;
+    for (const std::string& source : data) names.push_back(without_folder(source));
+    return joined(names);
+}
+
 }  // namespace
 
 Beginning begin(const TrainCommandOptions& options, Console& console) {
@@ -82,6 +87,9 @@ Beginning begin(const TrainCommandOptions& options, Console& console) {
     Spec& spec = begin.spec;
     if (options.resume) {
         const std::string path = state_path(options.out);
+        std::error_code error;
+        if (!std::filesystem::exists(path, error))
+            throw UsageError(options.out + ": holds no run to --resume; without it one begins");
         spec = spec_of_file(read_tensor_file(path), path);
         check_agreement(options.network, spec, path);
         begin.data = open_dataset(options.data, options.seed, spec.class_names);
@@ -123,7 +131,13 @@ void choose_validation(const TrainCommandOptions& options, Beginning& begin, Tra
         return;
     }
     const int64_t held_out = std::min(train.validation_photos, data->size() / kHeldOutShare);
-    if (held_out == 0) return;
+    if (held_out == 0) {
+        if (options.patience > 0)
+            console.note(
+                "--patience does not count: too few photos to hold some out; name others "
+                "with --validation");
+        return;
+    }
     const Split split = hold_out(data, held_out);
     train.validation = split.validation;
     data = split.training;
@@ -165,7 +179,7 @@ TrainOptions train_options(const TrainCommandOptions& options, const Spec& spec)
     train.workers = options.workers;
     train.cache_bytes = options.cache_mib << 20;
     train.metadata = parse_metadata(options.metadata, spec);
-    train.metadata.try_emplace("trained_on", joined(options.data));
+    train.metadata.try_emplace("trained_on", sources_of(options.data));
     return train;
 }
 
@@ -193,6 +207,19 @@ double prepare_overfit(const TrainCommandOptions& options, Beginning& begin, Tra
     train.augment.centre = true;
     train.max_seconds = options.minutes.value_or(0) * 60;
     train.max_steps = options.steps.value_or(kOverfitSteps);
+    train.schedule.total_steps = train.max_steps;
+    train.schedule.total_seconds = train.max_seconds;
+    // They may come from a recipe, and are no reason to refuse then.
+    std::vector<std::string> idle;
+    if (options.batch != train.batch && options.batch != TrainCommandOptions{}.batch)
+        idle.push_back("--batch");
+    if (options.epochs) idle.push_back("--epochs");
+    if (!options.validation.empty()) idle.push_back("--validation");
+    if (options.patience > 0) idle.push_back("--patience");
+    if (options.network.dropout) idle.push_back("--dropout");
+    if (!idle.empty())
+        console.note("--overfit: all photos are one batch, without dropout and validation; " +
+                     joined(idle) + (idle.size() > 1 ? " do" : " does") + " not count");
     const Batch batch = Loader(begin.data, train.augment, train.batch, train.seed, 1).next();
     double gray = 0;
     for (int64_t i = 0; i < batch.ab.numel(); ++i)
@@ -211,7 +238,8 @@ double prepare_overfit(const TrainCommandOptions& options, Beginning& begin, Tra
 
 std::unique_ptr<ColorNet> initial_network(const TrainCommandOptions& options, Beginning& begin) {
     auto net = std::make_unique<ColorNet>(
-        begin.spec, options.resume ? std::nullopt : std::optional<uint64_t>(options.seed));
+        begin.spec, options.resume ? std::nullopt : std::optional<uint64_t>(options.seed),
+        Init::torch);
     if (!begin.initial.tensors.empty())
         load_initial(*net, std::move(begin.initial), begin.keep_classifier, options.init);
     return net;

@@ -148,11 +148,15 @@ bool knows_token(const HttpRequest& request, const std::string& token) {
     return colon != string_view::npos && same_secret(string_view(*pair).substr(colon + 1), token);
 }
 
-// "192.168.0.7:8080" or "[fe80::1]:8080": an address, so no name that could be rebound.
+// "192.168.0.7:8080" or "[fe80::1]:8080": an address, so no name that could be rebound. Clients
+// leave out the port 80.
 bool is_address_with_port(string_view host, int port) {
     const std::string end = ":" + std::to_string(port);
-    if (!host.ends_with(end)) return false;
-    std::string address(host.substr(0, host.size() - end.size()));
+    if (host.ends_with(end))
+        host.remove_suffix(end.size());
+    else if (port != 80)
+        return false;
+    std::string address(host);
     std::array<unsigned char, sizeof(in6_addr)> room;
     if (!address.starts_with('[')) return inet_pton(AF_INET, address.c_str(), room.data()) == 1;
     if (!address.ends_with(']')) return false;

@@ -59,8 +59,9 @@ using Verdict = std::variant<Admitted, Refusal>;
 
 // The rules of one running server.
 struct Policy {
-    std::vector<std::string> hosts;   // what Host may say, lower case: "localhost:8080"
-    int any_address_port = 0;         // not 0: every literal address with this port as well
+    std::vector<std::string> hosts;  // what Host may say, lower case: "localhost:8080"
+    // Not 0: every literal address with this port as well; 80 may be left out.
+    int any_address_port = 0;
     std::string token;                // empty: none is needed
     std::vector<std::string> assets;  // paths of the page's files: "/", "/page.css"
     int64_t body_most = 32 << 20;

@@ -219,7 +219,8 @@ Reply Service::add_style(std::vector<uint8_t> file) {
     Photo photo;
     GlobalView& global = photo.features.global;
     if (is_tensor_file(file))
-        global.style = parse_style(std::move(file), "the style", colorizer_.weights_sha256());
+        global.style = parse_style(std::move(file), "the style", colorizer_.spec(),
+                                   colorizer_.weights_sha256());
     else
         global = colorizer_.global_view(decoded(file));
     Json reply = Json::Object{{"id", ""}, {"scene", scene_json(global.scene, kScenesShown)}};

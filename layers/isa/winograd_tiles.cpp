@@ -1,6 +1,7 @@
 // Both axes of a transform go through a small buffer in L1: 64 values do not fit the registers.
 #include "layers/isa/winograd_tiles.hpp"
 
+#include "layers/extents.hpp"
 #include "layers/isa/epilogue.hpp"
 
 namespace lumachrome::LUMACHROME_ISA {
@@ -198,10 +199,6 @@ void output_grad(const WinogradMap<const float>& dy, const WinogradWindow* windo
     forward_tiles<F::kOut, F::kIn>(
         dy, windows, count, z, stride,
         [](const Vector(&d)[F::kOut], Vector(&t)[F::kIn]) { F::output_grad(d, t); });
-}
-
-int64_t border_case(int64_t position, int64_t size) {
-    return (position == 0) + 2 * (position == size - 1);
 }
 
 template <class F, Epilogue kEpilogue, bool kWhole>

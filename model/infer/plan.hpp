@@ -1,5 +1,5 @@
 // When each step computes which rows, and where its rows lie in memory. A plan is made once for a
-// size of photo; running it allocates nothing.
+// size of photo, with a place for every map; running it allocates none.
 //
 // A photo with small maps runs step by step. A larger one runs in bands: every map keeps only the
 // rows that later steps still need (line buffers, nothing is computed twice), so memory does not

@@ -139,7 +139,7 @@ class LinearStep : public Step {
     double products() const override { return double(linear_.products()); }
 
   private:
-    const PreparedLinear& linear_;
+    PreparedLinear linear_;
     Tensor bias_;
     std::optional<Activation> activation_;
     Shape output_;

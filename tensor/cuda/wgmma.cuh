@@ -39,13 +39,20 @@ __device__ __forceinline__ void barrier_arrive_after_copies(Barrier* barrier) {
         : "memory");
 }
 // Waits for the end of the phase of that parity; phases count from 0, so a fresh barrier lets
-// parity 1 pass. A phase lasts microseconds: one that does not end within seconds is a mistake in
-// the kernel, which then ends with an error instead of never.
+// parity 1 pass. A phase lasts microseconds: one that does not end within 20 s is a mistake in the
+// kernel, which then ends with an error instead of never. A try may itself take a while, so it is
+// time that is measured.
 __device__ __forceinline__ void barrier_wait(Barrier* barrier, unsigned parity) {
     uint32_t done;
     uint32_t tries = 0;
+    uint64_t start = 0;
     do {
-        if (++tries == 1u << 28) __trap();
+        if (++tries % 4096 == 0) {
+            uint64_t now;  // ns
+            asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+            if (start == 0) start = now;
+            if (now - start > 20'000'000'000u) __trap();
+        }
         asm volatile(
             "{\n.reg .pred p;\n"
             "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"

@@ -148,6 +148,24 @@ TEST_CASE("what would come out differently is named and stays, unless it may be 
     CHECK(other.err.find("made from another photo, 10.png") != std::string::npos);
 }
 
+TEST_CASE("a style is its content, whatever the name of its file") {
+    const AlbumPlace place(2);
+    const std::string mood = place / "a.style";
+    const auto keep = [&](const std::string& photo) {
+        return run({"style", "--weights", place.weights, photo, "-o", mood, "--overwrite"}).code;
+    };
+    REQUIRE(keep(place.other) == 0);
+    check_counts(place.report({"--style", mood}), 2, 0, 0);
+    REQUIRE(keep(place.other) == 0);
+    check_counts(place.report({"--style", mood}), 0, 2, 0);
+    REQUIRE(keep(place.photo) == 0);
+    const Finished done = place.colorize(place.batch({"--style", mood}));
+    CHECK(done.code == 5);
+    CHECK(done.err.find("made with --style " + mood + " (sha256 ") != std::string::npos);
+    check_counts(place.report({"--style", mood, "--overwrite"}), 2, 0, 0);
+    check_counts(place.report({"--style", mood}), 0, 2, 0);
+}
+
 TEST_CASE("a manifest that is torn, foreign or gone costs no photo") {
     const AlbumPlace place(3);
     place.report();

@@ -207,15 +207,22 @@ TEST_CASE("wrong requests end in exit code 2 and one helpful line") {
     const Finished option = run({"colorize", "x.png", "--overwite"});
     CHECK(option.code == 2);
     CHECK(option.err.find("did you mean --overwrite?") != std::string::npos);
-    const std::vector<std::vector<std::string>> wrong = {{"colorize"},
-                                                         {"bench", "inferr"},
-                                                         {"colorize", "x.png", "--size", "7"},
-                                                         {"colorize", "x.png", "--device", "gpu"},
-                                                         {"train", "scenes:0", "--out", "/tmp/x"},
-                                                         {"inspect"},
-                                                         {"inspect", "--preset", "huge"},
-                                                         {"gradcheck", "--op", "nothing"},
-                                                         {"gradcheck", "--break", "nothing"}};
+    const std::vector<std::vector<std::string>> wrong = {
+        {"colorize"},
+        {"bench", "inferr"},
+        {"colorize", "x.png", "--size", "7"},
+        {"colorize", "x.png", "--device", "gpu"},
+        {"convert", "a", "b.onnx", "--device", "cuda:"},
+        {"data", "scenes", "/proc/x", "--device", "cpu0"},
+        {"report", "/proc/x", "--device", "cuda:-1"},
+        {"colorize", "x.png", "--two-scale"},
+        {"evaluate", "scenes:1", "--two-scale", "--size", "auto"},
+        {"inspect", "x.safetensors", "--classes", "7"},
+        {"train", "scenes:0", "--out", "/tmp/x"},
+        {"inspect"},
+        {"inspect", "--preset", "huge"},
+        {"gradcheck", "--op", "nothing"},
+        {"gradcheck", "--break", "nothing"}};
     for (const auto& words : wrong) {
         const Finished done = run(words);
         CAPTURE(done.err);
@@ -297,6 +304,15 @@ TEST_CASE("the other commands keep their keys") {
         words.insert(words.end(), small.begin(), small.end());
         return json(words);
     };
+    const std::string colors = place / "colors.safetensors";
+    const auto measured = [&](std::vector<std::string> more) {
+        more.insert(more.begin(), {"bench", "infer", "--output", colors});
+        more.insert(more.end(), small.begin(), small.end());
+        return run(std::move(more));
+    };
+    CHECK(measured({}).code == 0);
+    CHECK(measured({}).code == 2);  // exists already
+    CHECK(measured({"--overwrite"}).code == 0);
     check_keys(bench({"bench", "infer"}), {"size", "median_ms", "min_ms", "max_ms", "peak_rss_mib",
                                            "gmacs", "device", "threads", "path"});
     const Json steps = bench({"bench", "infer", "--steps"}).at("steps");
@@ -319,6 +335,70 @@ TEST_CASE("the other commands keep their keys") {
               .integer() == 3);
     fs::copy_file(place / "made/beach/000000.png", place / "made/beach/again.png");
     check_keys(json({"data", "scan", place / "made"}), {"images", "rejected", "reasons"});
+}
+
+TEST_CASE("evaluate goes on after a bad photo, and its figures outlive a picture that fails") {
+    const Place place;
+    const std::string photos = place / "photos";
+    fs::create_directory(photos);
+    fs::copy_file(place.photo, photos + "/a.png");
+    write_image(photos + "/b.png", striped(24, 24, 1), true);
+    write_image(photos + "/c.png", striped(32, 24), true);
+    write_bytes(photos + "/d.png", {'n', 'o', 'n', 'e'});
+    const auto evaluated = [&](std::vector<std::string> words) {
+        words.insert(words.begin(), {"evaluate", photos, "--json"});
+        return run(std::move(words));
+    };
+    const auto with_picture = [&](const std::string& path) {
+        return evaluated({"--weights", place.weights, "--overwrite", "--samples", path});
+    };
+    const auto times_named = [](const Finished& done, const std::string& name) {
+        int times = 0;
+        for (size_t at = 0; (at = done.err.find(name, at)) != done.err.npos; ++at) ++times;
+        return times;
+    };
+
+    const Finished done = with_picture(place / "sheet.png");
+    CAPTURE(done.err);
+    CHECK(done.code == 5);
+    CHECK(times_named(done, "b.png: is gray") == 1);
+    CHECK(times_named(done, "/d.png: ") == 1);
+    const Json json = Json::parse(done.out);
+    CHECK(json.at("images").integer() == 2);
+    CHECK(json.at("skipped").integer() == 2);
+    CHECK(fs::exists(place / "sheet.png"));
+
+    const Finished compared = evaluated({"--compare", place.weights, place.weights});
+    CAPTURE(compared.err);
+    CHECK(compared.code == 5);
+    CHECK(times_named(compared, "/d.png: ") == 1);
+    const Json both = Json::parse(compared.out);
+    CHECK(both.at("skipped").integer() == 2);
+    CHECK(both.at("a").at("images").integer() == 2);
+    CHECK(both.at("b").at("images").integer() == 2);
+
+    const Finished strict = evaluated({"--weights", place.weights, "--max-rmse-ab", "0"});
+    CHECK(strict.code == 6);
+    CHECK(run({"evaluate", photos + "/b.png", "--weights", place.weights}).code == 3);
+
+    const Finished nowhere = with_picture(place / "none/sheet.png");
+    CHECK(nowhere.code == 2);
+    CHECK(nowhere.out.empty());                 // before the work
+    fs::create_directory(place / "taken.png");  // a file cannot take its place
+    const Finished failed = with_picture(place / "taken.png");
+    CAPTURE(failed.err);
+    CHECK(failed.code == 69);
+    CHECK(Json::parse(failed.out).at("images").integer() == 2);
+}
+
+TEST_CASE("wishes that contradict each other are refused once, not for every photo") {
+    const Place place;
+    const Finished done = place.colorize({place.photo, place.other, "-o", place / "out/", "--path",
+                                          "simple", "--max-memory", "100"});
+    CAPTURE(done.err);
+    CHECK(done.code == 2);
+    CHECK(done.messages() == 1);
+    CHECK_FALSE(fs::exists(place / "out"));
 }
 
 TEST_CASE("train ends, stops on a signal, resumes and fine-tunes") {
@@ -347,11 +427,30 @@ TEST_CASE("train ends, stops on a signal, resumes and fine-tunes") {
     CHECK(stopped.code == 75);
     CHECK(stopped.err.find("train --resume --config " + run_folder + "/train.ini") !=
           std::string::npos);
-    const Finished resumed =
-        run({"train", "--resume", "--config", run_folder + "/train.ini", "--steps", "3", "--json"});
-    CAPTURE(resumed.err);
-    CHECK(resumed.code == 0);
-    CHECK(Json::parse(resumed.out).at("step").integer() >= 3);
+    // What it says goes on with what it was told last, not with the first 2 steps.
+    const Process further({"train", "--resume", "--config", run_folder + "/train.ini"});
+    while (contents(further.files.path / "err").empty() && kill(further.id, 0) == 0) usleep(10'000);
+    kill(further.id, SIGINT);
+    CHECK(further.wait().code == 75);
+    const auto go_on = [&](const std::string& steps) {
+        const Finished resumed = run({"train", "--resume", "--config", run_folder + "/train.ini",
+                                      "--steps", steps, "--json"});
+        CAPTURE(resumed.err);
+        CHECK(resumed.code == 0);
+        return Json::parse(resumed.out);
+    };
+    const Json nothing = go_on("1");  // took no step, so it has measured none
+    const int64_t step = nothing.at("step").integer();
+    CHECK(step >= 2);
+    for (const char* key : {"color_loss", "class_loss", "top1", "images_per_second"})
+        CHECK(nothing.at(key).dump() == "null");
+    const Json more = go_on(std::to_string(step + 1));
+    CHECK(more.at("step").integer() == step + 1);
+    CHECK(more.at("color_loss").number() > 0);
+
+    const Finished none = run({"train", "scenes:6:64", "--out", place / "none", "--resume"});
+    CHECK(none.code == 2);
+    CHECK(none.err.find("holds no run to --resume") != std::string::npos);
 
     // Other scenes than the checkpoint's three: a new class head.
     CHECK(run({"train", "scenes:6:64", "--out", place / "tuned", "--init", place.weights, "--steps",

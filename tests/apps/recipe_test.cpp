@@ -62,13 +62,36 @@ TEST_CASE("a misspelt option in a file is refused, with the nearest one") {
 }
 
 TEST_CASE("an experiment differs from what it is compared with in one line") {
-    const fs::path folder = recipes() / "experiments";
-    const std::set<std::string> full = options_of((folder / "full.ini").string());
-    for (const auto& entry : fs::directory_iterator(folder)) {
-        if (entry.path().filename() == "full.ini") continue;
-        CAPTURE(entry.path());
-        std::set<std::string> own = options_of(entry.path().string());
-        for (const std::string& option : full) CHECK(own.erase(option) == 1);
-        CHECK(own.size() == 1);
+    for (const char* name : {"experiments", "larger"}) {
+        const fs::path folder = recipes() / name;
+        const std::set<std::string> full = options_of((folder / "full.ini").string());
+        CHECK(full.size() > 5);
+        int experiments = 0;
+        for (const auto& entry : fs::directory_iterator(folder)) {
+            if (entry.path().filename() == "full.ini") continue;
+            CAPTURE(entry.path());
+            std::set<std::string> own = options_of(entry.path().string());
+            for (const std::string& option : full) CHECK(own.erase(option) == 1);
+            CHECK(own.size() == 1);
+            ++experiments;
+        }
+        CHECK(experiments > 0);
     }
+}
+
+TEST_CASE("a larger experiment is the small one at another size") {
+    const auto but_size = [](const fs::path& path) {
+        std::set<std::string> options = options_of(path.string());
+        CHECK(std::erase_if(options, [](const auto& o) { return o.starts_with("size="); }) == 1);
+        return options;
+    };
+    int count = 0;
+    for (const auto& entry : fs::directory_iterator(recipes() / "larger")) {
+        CAPTURE(entry.path());
+        const fs::path small = recipes() / "experiments" / entry.path().filename();
+        CHECK(but_size(entry.path()) == but_size(small));
+        CHECK(options_of(entry.path().string()) != options_of(small.string()));
+        ++count;
+    }
+    CHECK(count >= 2);
 }

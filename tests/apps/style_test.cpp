@@ -61,6 +61,41 @@ TEST_CASE("what is no style, and no scene, is refused in one line before any pho
     CHECK(done.err.find("other weights") != done.err.npos);
 }
 
+TEST_CASE("a network without a global branch refuses styles once, not for every photo") {
+    const Place place;
+    const std::string local = place.here / "local.safetensors";
+    Spec spec = preset("tiny");
+    spec.use_global = false;
+    ColorNet net(spec, 1);
+    write_tensor_file(local, model_file(net, {}), true);
+    const auto refused = [&](const Finished& done) {
+        CAPTURE(done.err);
+        CHECK(done.code == 4);
+        CHECK(done.messages() == 1);
+        CHECK(done.err.find(local) != done.err.npos);
+    };
+    const std::string file = place.here / "a.style";
+    refused(run({"style", "--weights", local, place.photo, place.other, "-o", file}));
+    REQUIRE(with_weights(place, {"style", place.other, "-o", file}).code == 0);
+    refused(run({"colorize", "--weights", local, place.photo, place.other, "-o",
+                 place.here / "out/", "--style", file}));
+}
+
+TEST_CASE("no result replaces the photo that it is made from, however its name is spelled") {
+    const Place place;
+    const std::string before = contents(place.photo), again = place.here / "./photo.png";
+    const auto refused = [&](const Finished& done) {
+        CAPTURE(done.err);
+        CHECK(done.code == 2);
+        CHECK(done.messages() == 1);
+        CHECK(done.err.find("would replace the photo") != done.err.npos);
+        CHECK(contents(place.photo) == before);
+    };
+    refused(with_weights(place, {"explain", place.photo, "-o", again, "--overwrite"}));
+    refused(with_weights(place, {"style", place.other, place.photo, "-o", again, "--overwrite"}));
+    refused(place.colorize({place.photo, "-o", again, "--overwrite"}));
+}
+
 TEST_CASE("explain writes one page that fetches nothing") {
     const Place place;
     const std::string page = place.here / "page.html";

@@ -1,5 +1,9 @@
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <limits>
+
+#include "autograd/gradcheck.hpp"
 #include "autograd/tape.hpp"
 #include "layers/activation.hpp"
 #include "layers/linear.hpp"
@@ -8,9 +12,43 @@
 #include "layers/upsample.hpp"
 #include "support/random_tensor.hpp"
 #include "tensor/error.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "tensor/storage.hpp"
 
 using namespace lumachrome;
+
+namespace {
+
+void spoil_first(const Tensor& t) {
+    dispatch_float(t.dtype(), [&](auto v) {
+        using T = decltype(v);
+        t.data<T>()[0] = std::numeric_limits<T>::quiet_NaN();
+    });
+}
+
+// y = 0, with NaN in the first element of the result or of the gradient.
+struct Spoilt : Op {
+    Spoilt(bool value, bool gradient) : spoilt_value(value), spoilt_gradient(gradient) {}
+    bool spoilt_value, spoilt_gradient;
+
+    std::string name() const override { return "spoilt"; }
+    Shape infer(std::span<const Shape> in) const override { return in[0]; }
+    void forward(const Exec&, std::span<const Tensor>, Tensor& y, Saved*) const override {
+        y.fill(0);
+        if (spoilt_value) spoil_first(y);
+    }
+    void backward(const Exec&, const Tensor&, const Saved&,
+                  std::span<const GradIn> din) const override {
+        if (!din[0]) return;
+        if (din[0].beta == 0) din[0].grad.fill(0);
+        if (spoilt_gradient) spoil_first(din[0].grad);
+    }
+    void define(std::span<const View<const Dual>>, View<Dual> y) const override {
+        for (int64_t i = 0; i < y.numel(); ++i) y.data[i] = 0;
+    }
+};
+
+}  // namespace
 
 TEST_CASE("a layer used twice receives both gradients") {
     Linear layer(3, 3);
@@ -108,6 +146,37 @@ TEST_CASE("the trace phase infers shapes without memory") {
         layer(tape.input(Tensor::empty({int64_t{1} << 30, 3}, DType::f32, {Device::meta})));
     CHECK(y.shape() == Shape{int64_t{1} << 30, 5});
     CHECK(tape.nodes().size() == 4);
+}
+
+TEST_CASE("a NaN in front of finite numbers fails every check that sees it") {
+    const double kNaN = std::numeric_limits<double>::quiet_NaN();
+    CHECK(std::isnan(larger_or_nan(larger_or_nan(0, kNaN), 1)));
+    CHECK(std::isnan(larger_or_nan(1, kNaN)));
+    CHECK(larger_or_nan(1, 2) == 2);
+    CHECK(larger_or_nan(2, 1) == 2);
+
+    const auto failed = [](bool value, bool gradient, const std::string& what) {
+        OpCase c;
+        c.description = "case";
+        c.op = std::make_shared<Spoilt>(value, gradient);
+        c.inputs = {random_tensor({5}, 1, DType::f64, -1, 1)};
+        c.differentiable = {true};
+        int64_t count = 0, all = 0;
+        for (const GradCheck& check : check_op(c, Exec{}, "plain", 3))
+            if (check.what.find(": " + what) != std::string::npos) {
+                ++all;
+                count += !check.passed();
+            }
+        CHECK(all > 0);
+        CHECK((count == 0 || count == all));
+        return count > 0;
+    };
+    for (const char* what : {"value", "dual", "finite", "accumulate"})
+        CHECK_FALSE(failed(false, false, what));
+    CHECK(failed(true, false, "value"));
+    CHECK_FALSE(failed(true, false, "dual"));
+    CHECK_FALSE(failed(false, true, "value"));
+    for (const char* what : {"dual", "finite", "accumulate"}) CHECK(failed(false, true, what));
 }
 
 TEST_CASE("the checks catch every injected derivative bug, and only in the broken op") {

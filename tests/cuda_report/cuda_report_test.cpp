@@ -75,7 +75,9 @@ Report read(const fs::path& path) {
                 found.count[word.substr(0, equals)] = std::stoi(word.substr(equals + 1));
             }
             report.instructions.push_back(std::move(found));
-        } else if (!line.empty() && !line.starts_with("ptxas info")) {
+        } else if (!line.empty() &&
+                   (!line.starts_with("ptxas info") || line.find("(C7") != line.npos)) {
+            // C7510 and its like: products that the compiler put in order itself.
             report.advice.push_back(line);
         }
     }

@@ -2,6 +2,7 @@
 #pragma once
 #include "model/colornet.hpp"
 #include "support/random_tensor.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "train/distributed/gradient_reducer.hpp"
 #include "train/joint_loss.hpp"
 
@@ -104,12 +105,12 @@ inline double difference(const Outcome& a, const Outcome& b, std::string& worst)
         if (!useless) largest = 0;
         for (int64_t i = 0; i < a.gradients[k].numel(); ++i) {
             const double value = a.gradients[k].item(i);
-            apart = std::max(apart, std::abs(value - b.gradients[k].item(i)));
+            apart = larger_or_nan(apart, std::abs(value - b.gradients[k].item(i)));
             largest = std::max(largest, std::abs(value));
         }
         const double relative = apart == 0 ? 0 : apart / largest;
-        if (relative >= most) worst = a.names[k];
-        most = std::max(most, relative);
+        if (std::isnan(relative) || relative >= most) worst = a.names[k];
+        most = larger_or_nan(most, relative);
     }
     return most;
 }
@@ -119,7 +120,7 @@ inline double statistics_difference(const Outcome& a, const Outcome& b) {
     double most = 0;
     for (size_t k = 0; k < a.statistics.size(); ++k)
         for (int64_t i = 0; i < a.statistics[k].numel(); ++i)
-            most = std::max(most, std::abs(a.statistics[k].item(i) - b.statistics[k].item(i)));
+            most = larger_or_nan(most, std::abs(a.statistics[k].item(i) - b.statistics[k].item(i)));
     return most;
 }
 

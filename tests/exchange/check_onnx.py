@@ -58,7 +58,8 @@ def ours(binary, weights, feed, folder):
     safetensors_file.write(folder / "in.safetensors", nhwc)
     size = str(feed["x"].shape[2])
     subprocess.run([binary, "bench", "infer", "--weights", weights, "--size", size, "--runs", "1", "--input",
-                    folder / "in.safetensors", "--output", folder / "out.safetensors"], check=True, stdout=subprocess.DEVNULL)
+                    folder / "in.safetensors", "--output", folder / "out.safetensors", "--overwrite"], check=True,
+                   stdout=subprocess.DEVNULL)
     return safetensors_file.read(folder / "out.safetensors")[0]["color"].transpose(0, 3, 1, 2)
 
 

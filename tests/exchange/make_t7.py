@@ -271,7 +271,8 @@ def colors(binary, weights, size, folder):
     feed = {"x": noise.uniform(-0.5, 0.5, (1, size, size, 1)), "copy": noise.uniform(-0.5, 0.5, (1, side, side, 1))}
     safetensors_file.write(folder / "in.safetensors", feed)
     subprocess.run([binary, "bench", "infer", "--weights", weights, "--size", str(size), "--runs", "1", "--input",
-                    folder / "in.safetensors", "--output", folder / "out.safetensors"], check=True, stdout=subprocess.DEVNULL)
+                    folder / "in.safetensors", "--output", folder / "out.safetensors", "--overwrite"], check=True,
+                   stdout=subprocess.DEVNULL)
     return safetensors_file.read(folder / "out.safetensors")[0]["color"]
 
 

@@ -46,7 +46,9 @@ void tensor_file(Bytes bytes) {
 }
 
 void style(Bytes bytes) {
-    (void)parse_style(copy_of(bytes), "fuzz", "abc");
+    Spec spec = preset("tiny");
+    spec.width_divisor = 64;  // styles [1,4]
+    (void)parse_style(copy_of(bytes), "fuzz", spec, "abc");
 }
 
 void torch7(Bytes bytes) {

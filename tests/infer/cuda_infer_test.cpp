@@ -12,6 +12,7 @@
 #include "support/trained_network.hpp"
 #include "tensor/choose.hpp"
 #include "tensor/error.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "tensor/random.hpp"
 
 using namespace lumachrome;
@@ -65,7 +66,7 @@ void check_close(const std::vector<Tensor>& result, const std::vector<Tensor>& e
             scale = std::max(scale, std::fabs(expected[k].item(i)));
         for (int64_t i = 0; i < expected[k].numel(); ++i) {
             const double error = std::fabs(result[k].item(i) - expected[k].item(i));
-            if (!(error <= worst)) worst = error;  // keeps NaN
+            worst = larger_or_nan(worst, error);
         }
         CHECK(worst <= tolerance * scale);
     }

@@ -5,11 +5,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "layers/linear.hpp"
 #include "model/infer/inference.hpp"
 #include "model/infer/passes.hpp"
+#include "model/infer/step.hpp"
 #include "support/random_tensor.hpp"
 #include "support/trained_network.hpp"
 #include "tensor/error.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "tensor/random.hpp"
 
 using namespace lumachrome;
@@ -48,7 +51,7 @@ double largest_difference(const Tensor& a, const Tensor& b) {
     REQUIRE(a.shape() == b.shape());
     double worst = 0;
     for (int64_t i = 0; i < a.numel(); ++i)
-        worst = std::max(worst, std::fabs(a.item(i) - b.item(i)));
+        worst = larger_or_nan(worst, std::fabs(a.item(i) - b.item(i)));
     return worst;
 }
 
@@ -234,4 +237,35 @@ TEST_CASE("photos of many sizes share one set of packed weights") {
     inference.at(32, 32);
     CHECK(inference.weights().bytes() == bytes);
     CHECK_THROWS_AS(inference.at(30, 32), ShapeError);
+}
+
+TEST_CASE("a step keeps its weights when those it was made with are gone") {
+    constexpr int64_t kSide = 512;  // fewer weights would not be packed
+    const Exec exec{{}, 2};
+    const Shape shapes[] = {{1, kSide}};
+    const auto step_of = [&](PackedWeights& weights, uint32_t stream) {
+        Linear layer(kSide, kSide);
+        layer.weight.value = random_tensor({kSide, kSide}, stream, DType::f32, -1, 1);
+        const auto define = [&](Tape&, std::span<const Var> in) {
+            return std::vector<Var>{layer(in[0])};
+        };
+        const Graph graph = trace(define, shapes);
+        return make_step(graph, graph.nodes[0], exec, weights);
+    };
+    const auto result_of = [&](Step& step) {
+        const Tensor x = random_tensor({1, kSide}, 3), y = Tensor::empty({1, kSide});
+        const RowBand in[] = {{x.data<float>(), {0, 1}}};
+        step.run(exec, in, {y.data<float>(), {0, 1}});
+        return y;
+    };
+    PackedWeights kept, other;
+    const std::unique_ptr<Step> first = step_of(kept, 1);
+    const Tensor expected = result_of(*first);
+
+    auto gone = std::make_unique<PackedWeights>();
+    const std::unique_ptr<Step> step = step_of(*gone, 1);
+    REQUIRE(step->implementation() == "16 bits");
+    gone.reset();
+    const std::unique_ptr<Step> second = step_of(other, 2);  // takes what memory became free
+    CHECK(bit_equal(result_of(*step), expected));
 }

@@ -15,6 +15,7 @@
 #include "support/trained_network.hpp"
 #include "tensor/error.hpp"
 #include "tensor/file.hpp"
+#include "tensor/larger_or_nan.hpp"
 
 using namespace lumachrome;
 
@@ -307,7 +308,7 @@ std::vector<Tensor> inputs(const Spec& spec, int64_t height, int64_t width) {
 double distance(const Array& a, const std::vector<double>& b) {
     REQUIRE(a.data.size() == b.size());
     double worst = 0;
-    for (size_t i = 0; i < b.size(); ++i) worst = std::max(worst, std::fabs(a.data[i] - b[i]));
+    for (size_t i = 0; i < b.size(); ++i) worst = larger_or_nan(worst, std::fabs(a.data[i] - b[i]));
     return worst;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "model/state.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "tensor/tensor_file.hpp"
 #include "train/joint_loss.hpp"
 #include "train/optimizers.hpp"
@@ -118,7 +119,7 @@ double distance(const Tensor& ours, const Tensor& theirs) {
     double error = 0, scale = 1e-12;
     for (int64_t i = 0; i < ours.numel(); ++i) {
         const double difference = std::fabs(ours.item(i) - theirs.item(i));
-        if (!(difference <= error)) error = difference;
+        error = larger_or_nan(error, difference);
         scale = std::max(scale, std::fabs(theirs.item(i)));
     }
     return error / scale;

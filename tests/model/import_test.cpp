@@ -12,6 +12,7 @@
 #include "support/random_tensor.hpp"
 #include "support/trained_network.hpp"
 #include "tensor/error.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "tensor/sha256.hpp"
 
 using namespace lumachrome;
@@ -41,7 +42,7 @@ double distance(const Tensor& a, const Tensor& b) {
     REQUIRE(a.shape() == b.shape());
     double worst = 0;
     for (int64_t i = 0; i < a.numel(); ++i)
-        worst = std::max(worst, std::fabs(a.item(i) - b.item(i)));
+        worst = larger_or_nan(worst, std::fabs(a.item(i) - b.item(i)));
     return worst;
 }
 

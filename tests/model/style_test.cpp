@@ -141,18 +141,25 @@ TEST_CASE("styles in files belong to the weights that made them") {
     const std::string path = (std::filesystem::temp_directory_path() /
                               ("lumachrome-" + std::to_string(getpid()) + ".style"))
                                  .string();
-    const Tensor features = random_tensor({1, 16}, 5);
+    const Spec spec = preset("tiny");
+    const Tensor features = random_tensor({1, 32}, 5);
     write_style(path, features, "abc", false);
-    CHECK(bit_equal(parse_style(read_file(path), path, "abc"), features));
+    CHECK(bit_equal(parse_style(read_file(path), path, spec, "abc"), features));
     CHECK_THROWS_WITH_AS(
-        parse_style(read_file(path), path, "other"),
+        parse_style(read_file(path), path, spec, "other"),
         (path + ": was made with other weights; make it anew from its photo").c_str(), ModelError);
     std::filesystem::remove(path);
     std::vector<uint8_t> bytes = style_bytes(features, "abc");
-    CHECK(bit_equal(parse_style(bytes, "it", "abc"), features));
+    CHECK(bit_equal(parse_style(bytes, "it", spec, "abc"), features));
     for (size_t end = 0; end < bytes.size(); ++end)
-        CHECK_THROWS_AS(parse_style({bytes.begin(), bytes.begin() + long(end)}, "it", "abc"),
+        CHECK_THROWS_AS(parse_style({bytes.begin(), bytes.begin() + long(end)}, "it", spec, "abc"),
                         ModelError);
-    CHECK_THROWS_AS(parse_style(style_bytes(Tensor::full({1, 4}, NAN), "abc"), "it", "abc"),
+    CHECK_THROWS_AS(parse_style(style_bytes(Tensor::full({1, 32}, NAN), "abc"), "it", spec, "abc"),
                     ModelError);
+    for (const Shape& shape : {Shape{1, 31}, Shape{2, 32}, Shape{32}})
+        CHECK_THROWS_AS(parse_style(style_bytes(Tensor::full(shape, 1), "abc"), "it", spec, "abc"),
+                        ModelError);
+    CHECK_THROWS_WITH_AS(
+        parse_style(style_bytes(Tensor::full({1, 33}, 1), "abc"), "it", spec, "abc"),
+        "it: a style of this network is 1x32, not 1x33; make it anew from its photo", ModelError);
 }

@@ -11,6 +11,7 @@
 #include "layers/conv2d_mma_cuda.hpp"
 #include "layers/fusion.hpp"
 #include "support/device.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "tensor/random.hpp"
 
 using namespace lumachrome;
@@ -169,7 +170,7 @@ TEST_CASE("one tf32 product rounds factors to 10 bits, three do not" *
         for (size_t i = 0; i < mma.size(); ++i) {
             double error = 0, scale = 0;
             for (int64_t k = 0; k < mma[i].numel(); ++k) {
-                error = std::max(error, std::fabs(mma[i].item(k) - exact[i].item(k)));
+                error = larger_or_nan(error, std::fabs(mma[i].item(k) - exact[i].item(k)));
                 scale = std::max(scale, std::fabs(exact[i].item(k)));
             }
             // Two factors rounded by 2^-11 each, and sums that are smaller than their terms'.

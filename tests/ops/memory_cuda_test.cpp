@@ -12,6 +12,7 @@
 #include "layers/upsample.hpp"
 #include "support/device.hpp"
 #include "support/random_tensor.hpp"
+#include "tensor/larger_or_nan.hpp"
 
 using namespace lumachrome;
 using support::kGpu;
@@ -36,7 +37,7 @@ double error(const Tensor& a, const Tensor& exact) {
     double difference = 0, scale = 0;
     for (int64_t i = 0; i < here.numel(); ++i) {
         const double d = std::fabs(here.item(i) - exact.item(i));
-        if (!(d <= difference)) difference = d;  // keeps NaN
+        difference = larger_or_nan(difference, d);
         scale = std::max(scale, std::fabs(exact.item(i)));
     }
     return difference / scale;

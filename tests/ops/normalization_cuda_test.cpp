@@ -9,6 +9,7 @@
 #include "layers/batch_norm.hpp"
 #include "layers/cross_entropy.hpp"
 #include "layers/mse_loss.hpp"
+#include "tensor/larger_or_nan.hpp"
 
 using namespace lumachrome;
 
@@ -20,7 +21,7 @@ double distance(const Tensor& a, const Tensor& b) {
     double error = 0, scale = 1e-300;
     for (int64_t i = 0; i < wa.numel(); ++i) {
         const double difference = std::fabs(wa.item(i) - wb.item(i));
-        if (!(difference <= error)) error = difference;
+        error = larger_or_nan(error, difference);
         scale = std::max(scale, std::fabs(wb.item(i)));
     }
     return error / scale;

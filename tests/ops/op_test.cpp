@@ -17,6 +17,7 @@
 #include "support/random_tensor.hpp"
 #include "tensor/error.hpp"
 #include "tensor/isa.hpp"
+#include "tensor/larger_or_nan.hpp"
 
 using namespace lumachrome;
 
@@ -83,7 +84,7 @@ void round(Run& run) {
 double max_relative(const Tensor& a, const Tensor& exact) {
     double error = 0, scale = 0;
     for (int64_t i = 0; i < a.numel(); ++i) {
-        error = std::max(error, std::fabs(a.item(i) - exact.item(i)));
+        error = larger_or_nan(error, std::fabs(a.item(i) - exact.item(i)));
         scale = std::max(scale, std::fabs(exact.item(i)));
     }
     return error / scale;

@@ -10,6 +10,7 @@
 #include "layers/linear_prepared_cuda.hpp"
 #include "support/device.hpp"
 #include "support/random_tensor.hpp"
+#include "tensor/larger_or_nan.hpp"
 
 using namespace lumachrome;
 
@@ -28,7 +29,7 @@ double largest_error(const Tensor& result, const std::vector<double>& expected) 
     for (double v : expected) scale = std::max(scale, std::fabs(v));
     for (int64_t i = 0; i < y.numel(); ++i) {
         const double error = std::fabs(y.item(i) - expected[size_t(i)]) / scale;
-        if (!(error <= worst)) worst = error;  // keeps NaN
+        worst = larger_or_nan(worst, error);
     }
     return worst;
 }

@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "layers/conv2d_prepared.hpp"
+#include "layers/extents.hpp"
 #include "support/random_tensor.hpp"
 #include "tensor/isa.hpp"
+#include "tensor/larger_or_nan.hpp"
 
 using namespace lumachrome;
 
@@ -20,10 +22,6 @@ namespace {
 constexpr double kTolerance = 1e-4;
 constexpr int64_t kGuard = 64;
 constexpr int64_t kMostCuts = 7;  // of a map into bands
-
-int64_t divide_up(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
 
 struct Case {
     PreparedConv2dProblem p;
@@ -100,7 +98,7 @@ void check_close(const Tensor& y, const Tensor& expected) {
     double error = 0, scale = 0;
     for (int64_t i = 0; i < y.numel(); ++i) {
         const double difference = std::fabs(y.item(i) - expected.item(i));
-        if (!(difference <= error)) error = difference;  // NaN stays
+        error = larger_or_nan(error, difference);
         scale = std::max(scale, std::fabs(expected.item(i)));
     }
     CHECK(error <= kTolerance * scale);
@@ -217,6 +215,19 @@ TEST_CASE("prepared convolutions let NaN pass") {
             passed &= !std::isnan(expected.item(i)) || std::isnan(y.item(i));
         CHECK(passed);
     });
+}
+
+TEST_CASE("a kernel larger than 3x3 is left to the definition") {
+    for (const bool upsample : {false, true})
+        for (const int64_t outputs : {1, 2, 16})
+            for (const int64_t stride : {1, 2}) {
+                const PreparedConv2dProblem p =
+                    prepared_problem({5, stride}, {1, 9, 11, 16}, {outputs, 5, 5, 16}, upsample);
+                for (const PreparedConv2dImpl& impl : conv2d_prepared_cpu()) {
+                    CAPTURE(impl.name);
+                    CHECK((impl.reject(p) == nullptr) == (&impl == &naive()));
+                }
+            }
 }
 
 TEST_CASE("a prepared convolution needs one photo") {

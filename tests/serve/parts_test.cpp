@@ -1,12 +1,16 @@
-// The parts of the server that need neither sockets nor a network.
+// The parts of the server that need no sockets.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <future>
+#include <memory>
 #include <set>
+#include <variant>
 
 #include "apps/serve/connections.hpp"
 #include "apps/serve/photos.hpp"
 #include "apps/serve/pixels.hpp"
+#include "apps/serve/service.hpp"
 #include "apps/serve/wishes.hpp"
 #include "apps/serve/worker.hpp"
 #include "image/color.hpp"
@@ -190,6 +194,27 @@ TEST_CASE("wishes read the same from JSON and from a query, and say what is wron
           "{\"variant\":\"x\"}"}) {
         CAPTURE(wrong);
         CHECK_THROWS_AS(wishes_of(Json::parse(wrong)), UsageError);
+    }
+}
+
+TEST_CASE("a photo that needs more memory than is allowed will not fit later either: 422") {
+    Colorizer colorizer(std::make_unique<ColorNet>(preset("tiny"), 1), {}, Exec{{}, 1});
+    ServiceSettings settings;
+    settings.max_memory = 1 << 20;  // less than this process has
+    Service service(std::move(settings), Policy{}, colorizer, nullptr);
+    const Bytes photo = encode(striped(40, 30), Format::png);
+    for (const Endpoint endpoint : {Endpoint::add_photo, Endpoint::colorize}) {
+        Admitted request{};
+        request.endpoint = endpoint;
+        const auto answer = service.answer(request, photo, Traffic{});
+        const Site::Work* const work = std::get_if<Site::Work>(&answer);
+        REQUIRE(work != nullptr);
+        const std::atomic<bool> given_up{false};
+        const Reply reply = (*work)(given_up);
+        const std::string text(reply.body.begin(), reply.body.end());
+        CAPTURE(text);
+        CHECK(reply.status == 422);
+        CHECK(text.find("the limit is 1 MiB") != std::string::npos);
     }
 }
 

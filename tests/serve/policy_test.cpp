@@ -339,6 +339,24 @@ TEST_CASE("other machines need the token, and may use any literal address") {
     }
 }
 
+TEST_CASE("clients leave out the port 80, and no other") {
+    Policy policy = example_policy();
+    policy.any_address_port = 80;
+    for (HttpRequest request : good_requests()) {
+        CAPTURE(request.target);
+        for (const char* host : {"192.168.0.7", "192.168.0.7:80", "[fe80::1]", "[fe80::1]:80"}) {
+            set(request, "Host", host);
+            set(request, "Origin", std::string("http://") + host);
+            CHECK(status(request, policy) == 200);
+        }
+        for (const char* host : {"evil.example", "evil.example:80", "192.168.0.7:8081", "fe80::1",
+                                 "192.168.0", "[192.168.0.7]", "192.168.0.7:", "[]", ":80", ""}) {
+            set(request, "Host", host);
+            CHECK(status(request, policy) == 421);
+        }
+    }
+}
+
 TEST_CASE("heads with random damage get sound verdicts") {
     std::string head =
         "POST /api/v1/colorize?size=8&class=x HTTP/1.1\r\nHost: localhost:8080\r\n"

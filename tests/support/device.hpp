@@ -3,6 +3,8 @@
 #pragma once
 #include <doctest/doctest.h>
 
+#include <cstdlib>
+
 #include "tensor/cuda.hpp"
 
 namespace lumachrome::support {
@@ -19,7 +21,8 @@ inline bool emulated() {
     return !no_gpu() && cuda::properties(0).name == "emulated GPU";
 }
 inline const char* quick_kernels() {
-    return emulated() ? "conv2d:naive,conv2d_prepared:naive" : "";
+    const char* const forced = std::getenv("LUMACHROME_FORCE");  // by who looks for a mistake
+    return emulated() ? "conv2d:naive,conv2d_prepared:naive" : forced ? forced : "";
 }
 
 }  // namespace lumachrome::support

@@ -7,6 +7,7 @@
 #include "support/device.hpp"
 #include "tensor/cuda_async.hpp"
 #include "tensor/cuda_graph.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "tensor/storage.hpp"
 #include "train/data_fixtures.hpp"
 #include "train/device_loader.hpp"
@@ -22,7 +23,7 @@ double largest_difference(const Tensor& a, const Tensor& b) {
     const Tensor x = a.to(Device{}), y = b.to(Device{});
     double largest = 0;
     for (int64_t i = 0; i < x.numel(); ++i)
-        largest = std::max(largest, std::abs(x.item(i) - y.item(i)));
+        largest = larger_or_nan(largest, std::abs(x.item(i) - y.item(i)));
     return largest;
 }
 

@@ -8,6 +8,7 @@
 
 #include "../support/device.hpp"
 #include "../support/random_tensor.hpp"
+#include "tensor/larger_or_nan.hpp"
 #include "train/device_step.hpp"
 
 using namespace lumachrome;
@@ -59,7 +60,7 @@ double distance(const Tensor& a, const Tensor& b) {
     double error = 0, scale = 1e-300;
     for (int64_t i = 0; i < wa.numel(); ++i) {
         const double difference = std::fabs(wa.item(i) - wb.item(i));
-        if (!(difference <= error)) error = difference;
+        error = larger_or_nan(error, difference);
         scale = std::max(scale, std::fabs(wb.item(i)));
     }
     return error / scale;

@@ -3,9 +3,13 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "image/color.hpp"
 #include "tensor/error.hpp"
@@ -78,6 +82,32 @@ std::pair<Evaluation, Evaluation> two_models(int photos) {
     }
     return {a, b};
 }
+
+// Scenes, of which some cannot be read and others are gray.
+class Damaged : public Dataset {
+  public:
+    Damaged(int64_t photos, std::vector<int64_t> corrupt, std::vector<int64_t> gray)
+        : scenes_(open_dataset({"scenes:" + std::to_string(photos) + ":32"}, 2)),
+          corrupt_(std::move(corrupt)),
+          gray_(std::move(gray)) {
+        classes_ = scenes_->classes();
+    }
+    int64_t size() const override { return scenes_->size(); }
+    Photo read(int64_t index) const override {
+        Photo photo = scenes_->read(index);
+        if (std::count(corrupt_.begin(), corrupt_.end(), index) > 0)
+            throw InputError(photo.name + ": is cut short");
+        if (std::count(gray_.begin(), gray_.end(), index) > 0)
+            photo.image = Image::make(32, 32, 1, 8);
+        return photo;
+    }
+    std::string name(int64_t index) const override { return scenes_->name(index); }
+    int64_t label(int64_t index) const override { return scenes_->label(index); }
+
+  private:
+    std::shared_ptr<const Dataset> scenes_;
+    std::vector<int64_t> corrupt_, gray_;
+};
 
 }  // namespace
 
@@ -214,6 +244,29 @@ TEST_CASE("the scenes' figures add up to the whole") {
     const Evaluation limited = evaluate(colorizer, *data, 7, {});
     CHECK(limited.images == 7);
     CHECK(limited.photos.back().result.rmse_ab == e.photos[6].result.rmse_ab);
+}
+
+TEST_CASE("photos that are corrupt or gray are skipped and named, unless none is left") {
+    const Damaged data(6, {0, 4}, {5});
+    Colorizer colorizer = untrained(data.classes());
+    int64_t told = 0;
+    const Evaluation e =
+        evaluate(colorizer, data, 0, {}, [&](int64_t done, int64_t) { told = done; });
+    CHECK(told == 6);
+    CHECK(e.images == 3);
+    REQUIRE(e.photos.size() == 3);
+    REQUIRE(e.skipped.size() == 3);
+    CHECK(e.skipped[0] == data.name(0) + ": is cut short");
+    CHECK(e.skipped[2].starts_with(data.name(5) + ": is gray"));
+    for (int64_t i = 0; i < 3; ++i) {
+        CHECK(e.photos[size_t(i)].index == i + 1);
+        CHECK(e.photos[size_t(i)].name == data.name(i + 1));
+    }
+    // The figures are those of the photos that are left.
+    const auto left = subset(open_dataset({"scenes:6:32"}, 2), {1, 2, 3});
+    CHECK(evaluate(colorizer, *left, 0, {}).rmse_ab == e.rmse_ab);
+    CHECK(evaluate(colorizer, data, 2, {}).images == 1);  // a limit counts what is skipped, too
+    CHECK_THROWS_AS(evaluate(colorizer, data, 1, {}), InputError);
 }
 
 TEST_CASE("scenes the model does not know, or cannot name, are not judged") {

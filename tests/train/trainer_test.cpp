@@ -70,6 +70,38 @@ TEST_CASE("stopping and resuming gives the bits of an uninterrupted run") {
     }
 }
 
+TEST_CASE("a run that ended before its first step has validated what it started from, once") {
+    const Folder folder;
+    const auto data = open_dataset({"scenes:20"}, 1);
+    const auto run = [&](TrainOptions o, bool stopped) {
+        const std::atomic<bool> stop = stopped;
+        Trainer trainer(std::make_unique<ColorNet>(tiny(*data), 1), data, o, Exec{{}, 2});
+        CHECK(trainer.run(stop) == (stopped ? TrainEnd::stopped : TrainEnd::limit));
+        return trainer.progress();
+    };
+    TrainOptions o = options(folder.run("whole"), 2);
+    o.validation = data;
+    o.validation_photos = 4;
+    o.validation_steps = 1;
+    o.validate_first = true;
+    o.optimizer = optimizer_spec("sgd");
+    const TrainProgress whole = run(o, false);
+    o.run = folder.run("parts");
+    run(o, true);
+    o.resume = true;
+    const TrainProgress parts = run(o, false);
+    CHECK(parts.validations_since_best == whole.validations_since_best);
+    CHECK(parts.best_step == whole.best_step);
+    for (const char* name : {"whole", "parts"}) {
+        CAPTURE(name);
+        std::ifstream in(metrics_path(folder.run(name)));
+        int at_start = 0;
+        for (std::string line; std::getline(in, line);)
+            at_start += Json::parse(line).at("step").integer() == 0;
+        CHECK(at_start == 1);
+    }
+}
+
 TEST_CASE("a run is not overwritten, and a damaged one is refused") {
     const Folder folder;
     const auto data = open_dataset({"scenes:20"}, 1);
