@@ -20,13 +20,10 @@ from PIL import Image
 from checkpoint import write_checkpoint
 from gpu_rounds import Log, set_precision
 from presets import LUMA_MEAN, PRESETS, ROOT
+from squares import square
 from torch_train import network
 
-AB_SCALE, RATE, EPSILON = 100, 1e-3, 1e-8  # model/spec.hpp; adam's in train/optimizers.cpp
-# image/color.hpp
-LUMA = numpy.array([0.299, 0.587, 0.114])
-RGB_TO_XYZ = numpy.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-WHITE = numpy.array([0.950456, 1, 1.088754])
+RATE, EPSILON = 1e-3, 1e-8  # adam's in train/optimizers.cpp
 
 
 def arguments():
@@ -51,21 +48,17 @@ def lumachrome(options, *words):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def photos(folder):
-    """luma [n,1,S,S] and target [n,2,S/2,S/2] as train/augment.cpp makes them of a whole photo, labels [n], names of the scenes."""
+def photos(folder, size):
+    """luma [n,1,S,S] and target [n,2,S/2,S/2] of whole photos, labels [n], names of the scenes."""
     scenes = sorted(name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name)))
     luma, target, labels = [], [], []
     for label, scene in enumerate(scenes):
         for name in sorted(os.listdir(os.path.join(folder, scene))):
-            rgb = numpy.asarray(Image.open(os.path.join(folder, scene, name)).convert("RGB")) / 255.0
-            linear = numpy.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-            t = linear @ RGB_TO_XYZ.T / WHITE
-            f = numpy.where(t > (6 / 29) ** 3, numpy.cbrt(t), t * (29 / 6) ** 2 / 3 + 4 / 29)
-            ab = numpy.stack([500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])])
-            half = ab.reshape(2, ab.shape[1] // 2, 2, ab.shape[2] // 2, 2).mean((2, 4))
-            luma.append((rgb @ LUMA)[None].astype(numpy.float32))
-            target.append((half.clip(-AB_SCALE, AB_SCALE) / (2 * AB_SCALE) + 0.5).astype(numpy.float32))
-            labels.append(label)
+            gray, colors = square(numpy.asarray(Image.open(os.path.join(folder, scene, name)).convert("RGB")), size)
+            if colors is not None:
+                luma.append(gray.astype(numpy.float32))
+                target.append(colors.astype(numpy.float32))
+                labels.append(label)
     return torch.from_numpy(numpy.stack(luma)), torch.from_numpy(numpy.stack(target)), torch.tensor(labels), scenes
 
 
@@ -108,7 +101,7 @@ def main():
         for name, count, seed in (("train", options.photos, 1), ("held_out", max(28, options.photos // 10), 2)):
             subprocess.run([options.binary, "data", "scenes", file(name), "--count", str(count), "--size", str(size), "--seed", str(seed), "-q"],
                            check=True, stdout=subprocess.DEVNULL)
-        *data, scenes = photos(file("train"))
+        *data, scenes = photos(file("train"), size)
         for seed in range(1, options.seeds + 1):
             if seed > 1 and time.monotonic() > deadline - options.seconds / options.seeds:
                 break
